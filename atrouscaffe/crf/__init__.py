@@ -1,0 +1,1 @@
+"""The fully connected CRF: permutohedral lattice, mean field, unaries, search and learning."""

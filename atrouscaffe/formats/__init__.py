@@ -1,0 +1,1 @@
+"""Files in, files out: prototxt, caffemodel, HDF5, mean files, and their dialects."""

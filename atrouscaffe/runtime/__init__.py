@@ -1,0 +1,1 @@
+"""Where work runs: threads, compiled functions, backends, blobs."""

@@ -1,0 +1,104 @@
+"""How functions are compiled: said once, here.
+
+``@jit`` is Numba's ``njit`` with the GIL released, the on-disk cache in this package's own folder,
+and no ``parallel=True`` (see `threads`). The folder's name carries a hash of every ``*_cpu.py``:
+Numba itself notices only edits of the file that a function stands in. A folder that cannot be
+written, and a damaged file in it, cost a recompilation and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config
+from numba.core.caching import FunctionCache
+
+__all__ = ["cache_folder", "jit"]
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Return the folder that compiled functions are kept in, or None where no folder can be written.
+
+    ``ATROUSCAFFE_CACHE_DIR``, else ``XDG_CACHE_HOME``, else ``~/.cache``.
+    """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(PACKAGE.rglob("*_cpu.py")) + [Path(__file__)]:
+        digest.update(source.read_bytes())
+    named = os.environ.get("ATROUSCAFFE_CACHE_DIR")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrouscaffe"
+    folder = base / f"numba-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        warnings.warn(f"compiled functions are not kept: {folder} cannot be written ({error.strerror}); every start "
+                      "compiles again until ATROUSCAFFE_CACHE_DIR names a folder that can", RuntimeWarning, stacklevel=2)
+        return None
+    return folder
+
+
+class _TolerantCache(FunctionCache):
+    """Numba's cache, for which a damaged or vanished file is a miss and a failed write no error."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError,
+                TypeError, ValueError, RuntimeError, MemoryError):
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError,
+                TypeError, ValueError, MemoryError):
+            self._drop_index()
+
+    def _drop_index(self) -> None:
+        """Remove a damaged index so that the next save starts a fresh one."""
+        try:
+            os.unlink(self._cache_file._index_path)
+        except (OSError, AttributeError):
+            return
+
+
+def jit(function: Callable | None = None, *, fastmath: bool | set = False, inline: str = "never",
+        error_model: str = "numpy", boundscheck: bool = False) -> Callable:
+    """Compile `function` on first call for the types it is called with; nogil, cached on disk.
+
+    Parameters
+    ----------
+    function : callable
+        A plain function; everything compiled that it calls stands in the same file.
+    fastmath : bool or set of str
+        LLVM's fast-math flags. Leave off where NaN or the order of additions matters.
+    inline, error_model, boundscheck
+        As in ``numba.njit``.
+    """
+    if function is None:
+        return functools.partial(jit, fastmath=fastmath, inline=inline, error_model=error_model,
+                                 boundscheck=boundscheck)
+    compiled = numba.njit(function, nogil=True, fastmath=fastmath, inline=inline, error_model=error_model,
+                          boundscheck=boundscheck)
+    folder = cache_folder()
+    if folder is not None:
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(folder)  # read when the cache is made, so nobody else's functions move
+        try:
+            compiled._cache = _TolerantCache(function)
+        finally:
+            config.CACHE_DIR = before
+    return compiled
