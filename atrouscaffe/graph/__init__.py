@@ -1,0 +1,1 @@
+"""The graph of layers: order, phases, shapes, memory, and what inspect prints."""

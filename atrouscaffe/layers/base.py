@@ -1,0 +1,274 @@
+"""What a layer is, and how types are found.
+
+A layer holds what its prototxt said and nothing that changes: shapes are inferred by pure methods,
+so that checks, memory plans and ``inspect`` need neither weights nor a device; activations live in
+blobs, and what must survive from forward to backward lives in the net's `Context` for that layer.
+
+Adding a layer is one file with one class in this folder (a file's name does not matter, every
+module here is imported)::
+
+    @register
+    class AbsVal(Layer):
+        type = "AbsVal"
+        in_place = True
+        ...
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from atrouscaffe.data.paths import PathGuard
+from atrouscaffe.errors import LayerError, ShapeError
+from atrouscaffe.runtime.backend import CpuBackend
+from atrouscaffe.runtime.blob import Blob
+from atrouscaffe.spec import Fields, LayerSpec, Phase
+
+__all__ = ["GLOBAL", "POINTWISE", "Blueprint", "Context", "Env", "Layer", "Reach", "Shape", "layer_class",
+           "layer_types", "make_layer", "register"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Env:
+    """What a layer is told when it is made: the net's phase and dialect, and where files may be."""
+
+    phase: Phase
+    dialect: str = "bvlc"
+    paths: PathGuard = field(default_factory=PathGuard)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """One parameter blob: its shape, its filler, and a name for errors and tables."""
+
+    shape: Shape
+    filler: Fields | None = None
+    name: str = "weight"
+    value: float = 0.0  # constant start where there is no filler message
+
+
+class Context:
+    """What one layer of one net may use while it runs.
+
+    Attributes
+    ----------
+    backend : CpuBackend
+    xp : module
+        NumPy, or the device's equal, for elementwise words.
+    phase : Phase
+    rng : numpy.random.Generator
+        The layer's own stream, seeded by net seed and layer index.
+    saved : dict
+        From forward to the backward that follows (masks, indices). Not kept longer.
+    state : dict
+        From one forward to the next (position in a list, order of an epoch); JSON's types only,
+        since snapshots store it.
+    propagate : tuple of bool
+        In backward: which bottoms need their ``grad`` written.
+    param_propagate : tuple of bool
+        In backward: which parameters need their ``grad`` added to.
+    """
+
+    def __init__(self, backend: CpuBackend, phase: Phase, rng: np.random.Generator) -> None:
+        self.backend = backend
+        self.xp = backend.xp
+        self.phase = phase
+        self.rng = rng
+        self.saved: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}
+        self.propagate: tuple[bool, ...] = ()
+        self.param_propagate: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a layer's output pixels reach into its input along one axis: for stride and receptive field.
+
+    Output pixel i reads `extent` input pixels that begin at ``i*stride - pad``; ``up`` is the factor
+    by which a layer enlarges (Interp's zoom, Deconvolution's stride). ``everything`` means that each
+    output pixel may read the whole input.
+    """
+
+    extent: int = 1
+    stride: int = 1
+    pad: int = 0
+    up: int = 1
+    everything: bool = False
+
+
+POINTWISE = Reach()
+GLOBAL = Reach(everything=True)
+
+
+class Layer:
+    """Base of all layers.
+
+    Class attributes say what the graph may assume.
+
+    Attributes
+    ----------
+    type : str
+        Caffe's type name.
+    options : str
+        Field of LayerParameter that holds the layer's own options, "" for none.
+    bottoms, tops : tuple of (int, int or None)
+        Fewest and most; None is no limit.
+    auto_tops : int
+        As many tops are made (nameless) where the prototxt gives fewer (losses; data layers).
+    same_tops : bool
+        As many tops as bottoms.
+    in_place : bool
+        Whether a top may be the same blob as a bottom (first top with first bottom).
+    is_loss : bool
+        The first top counts with weight 1 unless the prototxt says otherwise.
+    has_backward : bool
+        False: gradients end here; asking for them through this layer is an error of the graph.
+    backward_reads : tuple of str
+        Of ``"bottom"`` and ``"top"``: values that backward looks at, so that memory plans keep them.
+    """
+
+    type: ClassVar[str] = ""
+    options: ClassVar[str] = ""
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    auto_tops: ClassVar[int] = 0
+    same_tops: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
+    is_loss: ClassVar[bool] = False
+    has_backward: ClassVar[bool] = True
+    backward_reads: ClassVar[tuple[str, ...]] = ("bottom", "top")
+
+    def __init__(self, spec: LayerSpec, env: Env) -> None:
+        self.spec = spec
+        self.env = env
+        self.p: Any = getattr(spec.fields, self.options) if self.options else None
+        self.setup()
+
+    @property
+    def name(self) -> str:
+        """The layer's name in the prototxt."""
+        return self.spec.name
+
+    def setup(self) -> None:
+        """Check the options; called once. Raises LayerError."""
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the shape of each top; pure. Raises ShapeError or LayerError."""
+        raise LayerError(f"type {self.type}: shapes are not defined")
+
+    def param_shapes(self, bottoms: Sequence[Shape]) -> list[Blueprint]:
+        """Return the parameter blobs that the layer needs; pure."""
+        return []
+
+    def allows_gradient(self, bottom: int) -> bool:
+        """Whether bottom `bottom` may receive a gradient (labels may not)."""
+        return True
+
+    def loss_weight(self, top: int) -> float:
+        """Weight of top `top` in the net's loss: the prototxt's, else 1 for a loss layer's first top."""
+        if top < len(self.spec.loss_weights):
+            return self.spec.loss_weights[top]
+        return 1.0 if self.is_loss and top == 0 and not self.spec.loss_weights else 0.0
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Write ``top[i].array`` from ``bottom[i].array`` and ``params[i].array``."""
+        raise LayerError(f"type {self.type}: forward is not defined")
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Overwrite ``bottom[i].grad`` where ``ctx.propagate[i]``, add to ``params[i].grad`` where
+        ``ctx.param_propagate[i]``, from ``top[i].grad``."""
+        raise LayerError(f"type {self.type} has no backward; gradients cannot pass through it")
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiply-adds of one forward pass (a FLOP count is twice that)."""
+        return 0
+
+    def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
+        """How tops reach into bottoms along (height, width); the default is pixel by pixel."""
+        return POINTWISE, POINTWISE
+
+    # -- words that many layers need ------------------------------------------------------------
+
+    def axis(self, axis: int, rank: int, what: str = "axis") -> int:
+        """Return `axis` counted from the front; negative ones count from the end (CanonicalAxisIndex)."""
+        if not -rank <= axis < rank:
+            raise LayerError(f"{what}: expected {-rank} to {rank - 1} for a bottom with {rank} axes, got {axis}")
+        return axis % rank
+
+    def want_rank(self, shape: Shape, rank: int, what: str = "bottom[0]") -> None:
+        """Raise ShapeError unless `shape` has `rank` axes."""
+        if len(shape) != rank:
+            raise ShapeError(f"{what}: expected {rank} axes, got shape {tuple(shape)}")
+
+    def want_same(self, first: Shape, second: Shape, what: str) -> None:
+        """Raise ShapeError unless the two shapes are equal."""
+        if tuple(first) != tuple(second):
+            raise ShapeError(f"{what}: expected shape {tuple(first)}, got {tuple(second)}")
+
+    def want_count(self, first: Shape, second: Shape, what: str) -> None:
+        """Raise ShapeError unless the two shapes have as many elements."""
+        if math.prod(first) != math.prod(second):
+            raise ShapeError(f"{what}: expected {math.prod(first)} elements (shape {tuple(first)}), "
+                             f"got {math.prod(second)} (shape {tuple(second)})")
+
+
+_registry: dict[str, type[Layer]] = {}
+_searched = False
+
+
+def register(cls: type[Layer]) -> type[Layer]:
+    """Make a layer class known under its ``type``; a class decorator."""
+    if not cls.type or cls.type in _registry:
+        raise LayerError(f"layer type {cls.type!r}: expected a name that is not taken yet")
+    _registry[cls.type] = cls
+    return cls
+
+
+def _search() -> None:
+    """Import every module of this folder, once."""
+    global _searched
+    if not _searched:
+        package = importlib.import_module("atrouscaffe.layers")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"atrouscaffe.layers.{module.name}")
+        _searched = True
+
+
+def layer_types() -> list[str]:
+    """Return the names of all layer types, sorted."""
+    _search()
+    return sorted(_registry)
+
+
+def layer_class(type_name: str) -> type[Layer]:
+    """Return the class of a layer type.
+
+    Raises
+    ------
+    LayerError
+        There is no such type; the message names the nearest one.
+    """
+    _search()
+    try:
+        return _registry[type_name]
+    except KeyError:
+        near = difflib.get_close_matches(type_name, _registry, n=1, cutoff=0.5)
+        if type_name == "Python":
+            raise LayerError("Python layers run code that the prototxt names, so they are refused here") from None
+        hint = f"; the nearest name is {near[0]!r}" if near else ""
+        raise LayerError(f"unknown layer type {type_name!r}{hint}; docs/layers.md lists all types") from None
+
+
+def make_layer(spec: LayerSpec, env: Env) -> Layer:
+    """Make the layer that `spec` describes; its options are checked."""
+    return layer_class(spec.type)(spec, env)

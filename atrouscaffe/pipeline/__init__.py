@@ -1,0 +1,1 @@
+"""Where net, CRF, data and metrics meet."""
