@@ -63,7 +63,8 @@ class Blob:
             shape = tuple(shape[0])
         shape = tuple(int(n) for n in shape)
         if any(n < 0 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
-            raise ShapeError(f"blob shape: expected sizes of at least 0 and at most {MAX_ELEMENTS} elements, got {shape}")
+            raise ShapeError(f"blob shape: expected sizes of at least 0 and at most {MAX_ELEMENTS} elements, "
+                             f"got {shape}")
         if shape == self._shape and self._array_view is not None:
             return
         self._shape = shape
@@ -111,16 +112,22 @@ class Blob:
     def share_data(self, other: Blob) -> None:
         """Use the values of `other`, a blob of the same count, as this one's (``Blob::ShareData``)."""
         if other.count != self.count:
-            raise ShapeError(f"sharing values: expected {self.count} elements {self._shape}, got {other.count} {other.shape}")
+            raise ShapeError(f"sharing values: expected {self.count} elements {self._shape}, "
+                             f"got {other.count} {other.shape}")
         other.array  # noqa: B018  (allocates)
         self._array, self._array_view = other._array, None
 
     def share_diff(self, other: Blob) -> None:
         """Use the gradient of `other` as this one's (``Blob::ShareDiff``)."""
         if other.count != self.count:
-            raise ShapeError(f"sharing gradients: expected {self.count} elements {self._shape}, got {other.count} {other.shape}")
+            raise ShapeError(f"sharing gradients: expected {self.count} elements {self._shape}, "
+                             f"got {other.count} {other.shape}")
         other.grad  # noqa: B018  (allocates)
         self._grad, self._grad_view = other._grad, None
+
+    def place(self, buffer: Any) -> None:
+        """Keep the values in `buffer`, a one-dimensional array of at least `count` elements that others use too."""
+        self._array, self._array_view = buffer, None
 
     def release(self) -> None:
         """Give both buffers back; the shape stays."""

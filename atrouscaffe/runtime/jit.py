@@ -45,7 +45,8 @@ def cache_folder() -> Path | None:
             pass
     except OSError as error:
         warnings.warn(f"compiled functions are not kept: {folder} cannot be written ({error.strerror}); every start "
-                      "compiles again until ATROUSCAFFE_CACHE_DIR names a folder that can", RuntimeWarning, stacklevel=2)
+                      "compiles again until ATROUSCAFFE_CACHE_DIR names a folder that can", RuntimeWarning,
+                      stacklevel=2)
         return None
     return folder
 
