@@ -63,7 +63,7 @@ def _bilinear(shape: tuple[int, ...], filler: Fields, rng: np.random.Generator) 
     if len(shape) != 4 or shape[2] != shape[3]:
         raise LayerError(f"bilinear filler: expected a square kernel of 4 axes, got shape {shape}")
     factor = math.ceil(shape[3] / 2)
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    centre = (shape[3] - 1) / (2 * factor)
     line = 1 - np.abs(np.arange(shape[3]) / factor - centre)
     return np.broadcast_to(np.outer(line, line), shape)
 

@@ -209,8 +209,8 @@ class Graph:
                 raise GraphError(f"type {node.spec.type} cannot work in place; give its top another name than {name!r}")
             if earlier.readers:
                 reader = self.nodes[earlier.readers[0][0]].spec
-                raise GraphError(f"works in place on {name!r}, which layer {reader.name!r} ({reader.source}) also reads; "
-                                 "give the top another name")
+                raise GraphError(f"works in place on {name!r}, which layer {reader.name!r} ({reader.source}) also "
+                                 "reads; give the top another name")
             if shape != earlier.shape:
                 raise ShapeError(f"top {name!r} in place: expected the bottom's shape {earlier.shape}, got {shape}")
             storage = earlier.storage

@@ -115,9 +115,9 @@ def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = F
         largest = max(graph.values, key=lambda value: math.prod(value.shape))
         raise BudgetError(
             f"this net needs {result.peak_bytes / 1e6:,.0f} MB ({result.activation_bytes / 1e6:,.0f} MB of blobs, "
-            f"{result.parameter_bytes / 1e6:,.0f} MB of parameters), above the budget of {limit / 1e6:,.0f} MB; the largest "
-            f"blob is {largest.name!r} {largest.shape}; use a smaller input or batch, keep fewer blobs (keep=[...]), or "
-            "raise the budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)", graph.net.path)
+            f"{result.parameter_bytes / 1e6:,.0f} MB of parameters), above the budget of {limit / 1e6:,.0f} MB; the "
+            f"largest blob is {largest.name!r} {largest.shape}; use a smaller input or batch, keep fewer blobs "
+            "(keep=[...]), or raise the budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)", graph.net.path)
     return result
 
 

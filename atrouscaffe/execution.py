@@ -1,0 +1,262 @@
+"""Execution: the arrays of a graph, and one pass over them forward or backward.
+
+Source: ``Net::Init``, ``ForwardFromTo``, ``BackwardFromTo`` and ``AppendParam`` of BVLC Caffe's ``net.cpp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.errors import NameNotFoundError, ShapeError, blame
+from atrouscaffe.fillers import fill
+from atrouscaffe.graph.graph import Graph, Node
+from atrouscaffe.graph.memory import plan
+from atrouscaffe.layers.base import Context
+from atrouscaffe.runtime.backend import CpuBackend
+from atrouscaffe.runtime.blob import Blob
+from atrouscaffe.runtime.threads import serial_blas
+
+__all__ = ["Execution", "Learnable"]
+
+RESHAPED_BY_USERS = ("Input", "DummyData")
+"""Types whose tops keep the shape that somebody gave the blob."""
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """One parameter blob as a solver sees it: shared blobs appear once (in v1 once a layer)."""
+
+    blob: Blob
+    layer: str
+    index: int
+    lr_mult: float
+    decay_mult: float
+
+
+class Execution:
+    """Blobs, parameters and contexts of a graph on one device.
+
+    Parameters
+    ----------
+    graph : Graph
+    backend : CpuBackend
+    dtype : dtype
+    keep : sequence of str or None
+        Blobs to keep beside inputs and outputs; the others share one arena. None keeps all.
+    seed : int
+        For fillers and for each layer's random stream.
+    memory_budget : int or None
+        Bytes; see `atrouscaffe.graph.memory.plan`.
+
+    Attributes
+    ----------
+    node_params : list of list of Blob
+        Parameters by node.
+    learnable : list of Learnable
+    plan : MemoryPlan
+    """
+
+    def __init__(self, graph: Graph, backend: CpuBackend, dtype: Any, *, keep: Sequence[str] | None, seed: int,
+                 memory_budget: int | None) -> None:
+        self.graph, self.backend, self.dtype = graph, backend, np.dtype(dtype)
+        self.keep, self.memory_budget = keep, memory_budget
+        for name in keep or ():
+            if all(value.name != name for value in graph.values):
+                raise NameNotFoundError(f"keep: the net has no blob {name!r}", graph.net.path)
+        self.plan = plan(graph, keep=keep, itemsize=self.dtype.itemsize, budget=memory_budget)
+        self.contexts = [Context(backend, node.layer.env.phase,
+                                 np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
+                         for node in graph.nodes]
+        self._scratch: list[Blob] = []
+        self._make_blobs()
+        self._make_params()
+
+    # -- making ---------------------------------------------------------------------------------
+
+    def _make_blobs(self) -> None:
+        count = 1 + max((value.storage for value in self.graph.values), default=-1)
+        self._storage = [Blob((0,), self.backend, self.dtype) for _ in range(count)]
+        for value in self.graph.values:
+            self._storage[value.storage].reshape(*value.shape)
+        self._lay_out()
+        for node in self.graph.nodes:
+            for i in range(len(node.tops)):
+                self._set_loss_weight(node, i)
+
+    def _lay_out(self) -> None:
+        """Give the storages that are dropped early their places in one arena."""
+        if self.plan.offsets:
+            arena = self.backend.zeros((self.plan.arena_bytes // self.dtype.itemsize,), self.dtype)
+            for storage, offset in self.plan.offsets.items():
+                blob, begin = self._storage[storage], offset // self.dtype.itemsize
+                blob.place(arena[begin:begin + blob.count])
+
+    def _set_loss_weight(self, node: Node, top: int) -> None:
+        weight = node.layer.loss_weight(top)
+        if weight:
+            self.blob(node.tops[top]).grad[...] = weight
+
+    def _make_params(self) -> None:
+        owners: dict[str, tuple[Blob, Node]] = {}
+        self.learnable: list[Learnable] = []
+        self.node_params: list[list[Blob]] = []
+        for node, ctx in zip(self.graph.nodes, self.contexts):
+            blobs = []
+            with blame(node.spec):
+                for i, blueprint in enumerate(node.blueprints):
+                    blob = Blob(blueprint.shape, self.backend, self.dtype)
+                    param = node.spec.param(i)
+                    owner = owners.get(param.name) if param.name else None
+                    if owner is not None:
+                        self._share(blob, i, node, *owner)
+                    else:
+                        blob.array[...] = self.backend.asarray(fill(blueprint, ctx.rng), self.dtype)
+                        owners[param.name] = (blob, node)
+                    if owner is None or self.graph.net.dialect == "v1":
+                        self.learnable.append(Learnable(blob, node.spec.name, i, param.lr_mult, param.decay_mult))
+                    blobs.append(blob)
+            self.node_params.append(blobs)
+
+    def _share(self, blob: Blob, index: int, node: Node, owner: Blob, owner_node: Node) -> None:
+        """Let a parameter use the memory of an earlier one of the same name."""
+        permissive = node.spec.param(index).share_mode == "PERMISSIVE"
+        if blob.count != owner.count or (blob.shape != owner.shape and not permissive):
+            raise ShapeError(f"parameter {index} shares {node.spec.param(index).name!r} with layer "
+                             f"{owner_node.spec.name!r}: expected shape {owner.shape}, got {blob.shape}")
+        blob.share_data(owner)
+        if self.graph.net.dialect != "v1":  # the first fork shares values only; each layer has its own gradient
+            blob.share_diff(owner)
+
+    def blob(self, value: int) -> Blob:
+        """Return the blob of a value of the graph."""
+        return self._storage[self.graph.values[value].storage]
+
+    def named_blobs(self) -> list[tuple[str, Blob]]:
+        """Return (name, blob) of all blobs that are kept, in the order in which they are first written."""
+        return list({value.name: self._storage[value.storage] for value in self.graph.values
+                     if value.name and value.storage not in self.plan.offsets}.items())
+
+    # -- shapes ---------------------------------------------------------------------------------
+
+    def reshape(self, first: int = 0, fed: bool = False) -> None:
+        """Infer shapes anew from node `first` on; `fed` says that it has just written its tops in new shapes.
+
+        Raises
+        ------
+        ShapeError
+            A layer does not accept them, or its parameters would change their shape.
+        BudgetError
+        """
+        values = self.graph.values
+        for node in self.graph.nodes[first:]:
+            if node.spec.type in RESHAPED_BY_USERS or (fed and node.index == first):
+                tops = [self.blob(value).shape for value in node.tops]
+            else:
+                tops = self._infer(node)
+            for i, (value, shape) in enumerate(zip(node.tops, tops)):
+                changed = values[value].shape != shape
+                values[value].shape = shape
+                self.blob(value).reshape(*shape)
+                if changed:
+                    self._set_loss_weight(node, i)
+        self.plan = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=self.memory_budget)
+        self._lay_out()
+
+    def _infer(self, node: Node) -> list[tuple[int, ...]]:
+        with blame(node.spec):
+            bottoms = [self.graph.values[value].shape for value in node.bottoms]
+            tops = [tuple(int(n) for n in shape) for shape in node.layer.infer_shapes(bottoms)]
+            for old, new in zip(node.blueprints, node.layer.param_shapes(bottoms)):
+                if old.shape != new.shape:
+                    raise ShapeError(f"{old.name}: expected {old.shape}, as the net was made with, but these inputs "
+                                     f"need {new.shape}; make a new net for another input size")
+        return tops
+
+    def _check_inputs(self) -> None:
+        """Reshape the net where somebody reshaped an input since the last pass."""
+        for node in self.graph.nodes:
+            if node.spec.type in RESHAPED_BY_USERS and any(
+                    self.blob(value).shape != self.graph.values[value].shape for value in node.tops):
+                self.reshape()
+                return
+
+    # -- passes ---------------------------------------------------------------------------------
+
+    def forward(self, first: int, last: int) -> None:
+        """Run nodes `first` to `last`, both included."""
+        self._check_inputs()
+        with serial_blas():
+            for node in self.graph.nodes[first:last + 1]:
+                bottoms = [self.blob(value) for value in node.bottoms]
+                tops = [self.blob(value) for value in node.tops]
+                with blame(node.spec):
+                    node.layer.forward(self.contexts[node.index], bottoms, tops, self.node_params[node.index])
+                if not bottoms and any(top.shape != self.graph.values[value].shape
+                                       for top, value in zip(tops, node.tops)):
+                    self.reshape(node.index, fed=True)
+
+    def backward(self, last: int, first: int) -> None:
+        """Run nodes `last` down to `first`, both included, from the gradients of their tops."""
+        written: set[int] = set()
+        nodes = self.graph.nodes[first:last + 1]
+        for node in nodes:
+            for i, value in enumerate(node.tops):
+                if node.layer.loss_weight(i) and self.graph.values[value].readers:
+                    self._set_loss_weight(node, i)  # what its readers add comes on top
+                    written.add(value)
+        with serial_blas():
+            for node in reversed(nodes):
+                if node.backward:
+                    self._backward_node(node, written)
+
+    def _backward_node(self, node: Node, written: set[int]) -> None:
+        """Run one layer backward; gradients of a blob with several readers are added up."""
+        ctx = self.contexts[node.index]
+        ctx.propagate, ctx.param_propagate = node.propagate, node.param_propagate
+        bottoms, additions = [], []
+        for i, value in enumerate(node.bottoms):
+            blob = self.blob(value)
+            if node.propagate[i]:
+                if value in written:
+                    additions.append((blob, self._scratch_for(len(additions), blob)))
+                    blob = additions[-1][1]
+                written.add(value)
+            bottoms.append(blob)
+        tops = [self.blob(value) for value in node.tops]
+        with blame(node.spec):
+            node.layer.backward(ctx, bottoms, tops, self.node_params[node.index])
+        for blob, addition in additions:
+            blob.grad[...] += addition.grad
+
+    def _scratch_for(self, index: int, blob: Blob) -> Blob:
+        """Return a blob with the values of `blob` and a gradient of its own."""
+        while len(self._scratch) <= index:
+            self._scratch.append(Blob((0,), self.backend, self.dtype))
+        scratch = self._scratch[index]
+        scratch.reshape(*blob.shape)
+        scratch.share_data(blob)
+        return scratch
+
+    def loss(self) -> float:
+        """Return the weighted sum of the losses of the last forward pass."""
+        return sum(node.layer.loss_weight(i) * float(self.blob(value).data.sum(dtype=np.float64))
+                   for node in self.graph.nodes for i, value in enumerate(node.tops) if node.layer.loss_weight(i))
+
+    # -- what a resumed run needs ---------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return positions of data layers and random streams, in JSON's types."""
+        return {node.spec.name: {"state": dict(ctx.state), "rng": ctx.rng.bit_generator.state}
+                for node, ctx in zip(self.graph.nodes, self.contexts)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned; layers that it does not name go on as they are."""
+        for node, ctx in zip(self.graph.nodes, self.contexts):
+            if node.spec.name in state:
+                ctx.state.clear()
+                ctx.state.update(state[node.spec.name]["state"])
+                ctx.rng.bit_generator.state = state[node.spec.name]["rng"]

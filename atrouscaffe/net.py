@@ -1,0 +1,515 @@
+"""Net: pycaffe's face over a graph, a backend and a memory plan.
+
+Source for names and behaviour: ``pycaffe.py``, ``_caffe.cpp`` and ``net.cpp`` of BVLC Caffe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.data.paths import PathGuard
+from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError
+from atrouscaffe.execution import Execution, Learnable
+from atrouscaffe.formats import prototxt as prototxt_format
+from atrouscaffe.graph.graph import Graph
+from atrouscaffe.graph.memory import MemoryPlan
+from atrouscaffe.layers.base import Layer
+from atrouscaffe.runtime.backend import get_backend
+from atrouscaffe.runtime.blob import Blob
+from atrouscaffe.spec import NetSpec, Phase
+from atrouscaffe.weights import LoadReport, copy_weights
+
+__all__ = ["LayerView", "Learnable", "Net"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerView:
+    """A layer as pycaffe shows it: ``type``, ``name`` and ``blobs``."""
+
+    layer: Layer
+    blobs: list[Blob]
+
+    @property
+    def type(self) -> str:
+        """Caffe's type name."""
+        return self.layer.type
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+
+class _Named(OrderedDict):
+    """An ordered dict whose missing keys are explained."""
+
+    def __init__(self, what: str, hint: str, items: Iterable[tuple[str, Any]]) -> None:
+        super().__init__(items)
+        self.what, self.hint = what, hint
+
+    def __missing__(self, key: str) -> Any:
+        near = difflib.get_close_matches(str(key), list(self), n=1)
+        also = f"; the nearest name is {near[0]!r}" if near else ""
+        raise NameNotFoundError(f"the net has no {self.what} {key!r}{also}{self.hint}")
+
+    def __reduce__(self) -> tuple:
+        return (_Named, (self.what, self.hint, list(self.items())))
+
+
+class Net:
+    """A net that runs forward and backward.
+
+    ``Net(prototxt, phase)``, ``Net(prototxt, weights, phase)`` and ``Net(prototxt, phase,
+    weights=...)`` are all understood, as in pycaffe. Without weights, fillers run.
+
+    Parameters
+    ----------
+    prototxt : path, NetSpec, or text that contains ``{``
+    *args
+        `weights` and `phase` in pycaffe's orders.
+    phase : Phase, optional
+        `TRAIN` or `TEST` (the default).
+    weights : path or sequence of path, optional
+        Caffemodels (binary or HDF5), copied one after another; a string may name several, with commas.
+    level : int, optional
+    stages : sequence of str, optional
+    variables : mapping of str to str, optional
+        Fill ``${NAME}`` placeholders.
+    dialect : {"v1", "v2", "bvlc"}, optional
+        What layers that differ between the forks go by; by default what the text looks like.
+    weights_dialect : {"v1", "v2", "bvlc"}, optional
+        How a binary caffemodel is read; by default what it looks like.
+    allow_missing : bool, optional
+        Load what fits of `weights`, print the table to stderr and go on.
+    keep : sequence of str, optional
+        Keep only these blobs, the inputs and the outputs; others share memory and are gone after
+        their last reader. Such a net has no backward.
+    device : str, optional
+    dtype : dtype, optional
+        float32; float64 for checks.
+    allow_paths : sequence of path, optional
+        Folders, beside the working one and the prototxt's, in which files named by layers may lie.
+    seed : int, optional
+        For fillers, dropout and data layers; a fresh one where it is not given.
+    input_shapes : mapping of str to shape, optional
+        Instead of the shapes that the file gives its inputs.
+    memory_budget : int, optional
+        Bytes; see `atrouscaffe.graph.memory.plan`.
+
+    Attributes
+    ----------
+    blobs : OrderedDict of str to Blob
+        ``net.blobs[name].data`` and ``.diff`` are writable arrays.
+    params : OrderedDict of str to list of Blob
+    layers : list of LayerView
+    layer_dict : OrderedDict of str to LayerView
+    inputs, outputs : list of str
+    top_names, bottom_names : OrderedDict of str to list of str
+    blob_loss_weights : OrderedDict of str to float
+    reports : list of LoadReport
+        One for each weight file that was read.
+
+    Raises
+    ------
+    AtrousCaffeError
+        PrototxtError, GraphError, LayerError, ShapeError, WeightsError, BudgetError: with file, line, layer.
+    """
+
+    def __init__(self, prototxt: Any, *args: Any, phase: int | None = None, weights: Any = None,
+                 level: int | None = None, stages: Sequence[str] | None = None,
+                 variables: Mapping[str, str] | None = None, dialect: str | None = None,
+                 weights_dialect: str | None = None, allow_missing: bool = False, keep: Sequence[str] | None = None,
+                 device: str = "cpu", dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (),
+                 seed: int | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None,
+                 memory_budget: int | None = None) -> None:
+        phase, weights = _pycaffe_arguments(args, phase, weights)
+        self.spec = _read(prototxt, variables, dialect)
+        self.backend = get_backend(device)
+        self.dtype = np.dtype(dtype)
+        shapes = {name: tuple(int(n) for n in shape) for name, shape in (input_shapes or {}).items()}
+        self.graph = Graph(self.spec, phase, level=level, stages=stages,
+                           paths=PathGuard(self.spec.path, allow_paths), input_shapes=shapes)
+        for name in shapes:
+            if name not in self.graph.inputs:
+                raise NameNotFoundError(f"input_shapes: the net has no input {name!r}; its inputs are "
+                                        f"{', '.join(self.graph.inputs) or 'none'}", self.spec.path)
+        self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
+        self._execution = Execution(self.graph, self.backend, self.dtype, keep=None if keep is None else tuple(keep),
+                                    seed=self.seed, memory_budget=memory_budget)
+        hint = "" if keep is None else "; this net keeps only inputs, outputs and what keep=[...] names"
+        self.blobs: OrderedDict[str, Blob] = _Named("blob", hint, self._execution.named_blobs())
+        self.params: OrderedDict[str, list[Blob]] = _Named("layer with parameters", "", [
+            (node.spec.name, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params) if blobs])
+        self.reports: list[LoadReport] = []
+        for path in _weight_paths(weights):
+            self.copy_from(path, allow_missing=allow_missing, dialect=weights_dialect)
+
+    # -- names ----------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """The net's phase."""
+        return self.graph.phase
+
+    @property
+    def name(self) -> str:
+        """The net's name."""
+        return self.spec.name
+
+    @property
+    def dialect(self) -> str:
+        """The fork whose behaviour this net follows where forks differ."""
+        return self.spec.dialect
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the tops of Input layers."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the blobs that no layer reads, sorted."""
+        return list(self.graph.outputs)
+
+    @property
+    def layers(self) -> list[LayerView]:
+        """Layers in order."""
+        return [LayerView(node.layer, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params)]
+
+    @property
+    def layer_dict(self) -> OrderedDict[str, LayerView]:
+        """Layers by name."""
+        return _Named("layer", "", [(view.name, view) for view in self.layers])
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return [node.spec.name for node in self.graph.nodes]
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    @property
+    def top_names(self) -> OrderedDict[str, list[str]]:
+        """Names of each layer's tops."""
+        return OrderedDict((n.spec.name, [self.graph.values[v].name for v in n.tops]) for n in self.graph.nodes)
+
+    @property
+    def bottom_names(self) -> OrderedDict[str, list[str]]:
+        """Names of each layer's bottoms."""
+        return OrderedDict((n.spec.name, [self.graph.values[v].name for v in n.bottoms]) for n in self.graph.nodes)
+
+    @property
+    def blob_loss_weights(self) -> OrderedDict[str, float]:
+        """Weight of each blob in the loss."""
+        weights = OrderedDict((name, 0.0) for name in self.blobs)
+        for node in self.graph.nodes:
+            for i, value in enumerate(node.tops):
+                if self.graph.values[value].name in weights:
+                    weights[self.graph.values[value].name] = node.layer.loss_weight(i)
+        return weights
+
+    @property
+    def learnable(self) -> list[Learnable]:
+        """Parameter blobs as a solver updates them, in order."""
+        return list(self._execution.learnable)
+
+    def _index(self, name: str) -> int:
+        for node in self.graph.nodes:
+            if node.spec.name == name:
+                return node.index
+        near = difflib.get_close_matches(str(name), self._layer_names, n=1)
+        hint = f"; the nearest name is {near[0]!r}" if near else ""
+        raise NameNotFoundError(f"the net has no layer {name!r}{hint}")
+
+    # -- running --------------------------------------------------------------------------------
+
+    def reshape(self) -> None:
+        """Infer all shapes anew from the present shapes of the inputs.
+
+        Raises
+        ------
+        ShapeError
+            A layer does not accept them, or its parameters would change their shape.
+        """
+        self._execution.reshape()
+
+    def _range(self, start: str | None, end: str | None) -> tuple[int, int]:
+        first = 0 if start is None else self._index(start)
+        last = len(self.graph.nodes) - 1 if end is None else self._index(end)
+        return first, last
+
+    def _fill(self, names: Sequence[str], given: Mapping[str, Any], what: str, gradient: bool) -> None:
+        for name, array in given.items():
+            if name not in names:
+                raise ArgumentError(f"{what} {name!r}: expected one of {', '.join(names) or 'none'}")
+            blob = self.blobs[name]
+            array = np.asarray(array)
+            if tuple(array.shape) != blob.shape:
+                raise ShapeError(f"{what} {name!r}: expected shape {blob.shape}, got {array.shape}; reshape the blob "
+                                 "first (net.blobs[name].reshape(...))")
+            (blob.diff if gradient else blob.data)[...] = array
+
+    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                **inputs: Any) -> dict[str, np.ndarray]:
+        """Run the net forward.
+
+        Parameters
+        ----------
+        blobs : sequence of str, optional
+            Blobs to return beside the outputs.
+        start, end : str, optional
+            First and last layer to run, both included.
+        **inputs : array
+            Values of input blobs, in their shapes. Others keep what was last written to them.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Outputs of the net (with `end`: tops of that layer), and `blobs`; the blobs' own arrays.
+        """
+        if inputs and set(inputs) != set(self.inputs) and start is None:
+            lacking = ", ".join(name for name in self.inputs if name not in inputs)
+            unknown = ", ".join(name for name in inputs if name not in self.inputs)
+            if unknown:
+                raise ArgumentError(f"forward: the net has no input {unknown}; its inputs are {', '.join(self.inputs)}")
+            if lacking:
+                raise ArgumentError(f"forward: expected every input of the net, {lacking} is missing")
+        self._fill(self.inputs, inputs, "input", False)
+        first, last = self._range(start, end)
+        self._execution.forward(first, last)
+        names = list(self.outputs) if end is None else [n for n in self.top_names[end] if n]
+        return {name: self.blobs[name].data for name in dict.fromkeys(names + list(blobs or ()))}
+
+    def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                 **gradients: Any) -> dict[str, np.ndarray]:
+        """Run the net backward, from the ``diff`` of its outputs; parameter gradients are added up.
+
+        Parameters
+        ----------
+        diffs : sequence of str, optional
+            Blobs whose gradients to return beside the inputs'.
+        start, end : str, optional
+            First (topmost) and last layer to run, both included.
+        **gradients : array
+            Gradients of output blobs. Others keep what was last written to them; a loss keeps its weight.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Gradients of the inputs (with `end`: of that layer's bottoms), and `diffs`.
+
+        Raises
+        ------
+        GraphError
+            The net drops blobs (``keep=``).
+        """
+        if self._execution.keep is not None:
+            raise GraphError("a net with keep=[...] drops the blobs that backward reads; make it without keep",
+                             self.spec.path)
+        self._fill(list(self.blobs), gradients, "gradient of", True)
+        last = len(self.graph.nodes) - 1 if start is None else self._index(start)
+        first = 0 if end is None else self._index(end)
+        self._execution.backward(last, first)
+        names = self.inputs if end is None else [self.graph.values[v].name for v in self.graph.nodes[first].bottoms]
+        return {name: self.blobs[name].diff for name in dict.fromkeys(list(names) + list(diffs or ()))}
+
+    @property
+    def loss(self) -> float:
+        """The weighted sum of the losses of the last forward pass."""
+        return self._execution.loss()
+
+    @property
+    def memory(self) -> MemoryPlan:
+        """What the net's blobs and parameters take."""
+        return self._execution.plan
+
+    def clear_param_diffs(self) -> None:
+        """Set all parameter gradients to zero."""
+        for blobs in self.params.values():
+            for blob in blobs:
+                if blob.has_grad:
+                    blob.grad[...] = 0
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
+        """Run all rows of arrays longer than a batch; the last batch is filled up with zeros.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Outputs and `blobs` for all rows, copies.
+        """
+        collected: dict[str, list[np.ndarray]] = {}
+        total = {len(array) for array in inputs.values()}
+        if len(total) != 1:
+            raise ArgumentError(f"forward_all: expected arrays of equal length for every input, got {sorted(total)}")
+        for batch in self._batches(inputs):
+            for name, array in self.forward(blobs=blobs, **batch).items():
+                collected.setdefault(name, []).append(array.copy())
+        return {name: np.concatenate(arrays)[:next(iter(total))] for name, arrays in collected.items()}
+
+    def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
+                             **arrays: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run all rows forward and backward; `arrays` are values of inputs and gradients of outputs.
+
+        Returns
+        -------
+        (dict, dict)
+            Blobs and gradients for all rows, copies.
+        """
+        values = {name: array for name, array in arrays.items() if name in self.inputs}
+        tops = {name: array for name, array in arrays.items() if name not in self.inputs}
+        total = len(next(iter(values.values()))) if values else 0
+        outs: dict[str, list[np.ndarray]] = {}
+        grads: dict[str, list[np.ndarray]] = {}
+        for batch, top_batch in zip(self._batches(values), self._batches(tops) if tops else iter(dict, None)):
+            for name, array in self.forward(blobs=blobs, **batch).items():
+                outs.setdefault(name, []).append(array.copy())
+            for name, array in self.backward(diffs=diffs, **top_batch).items():
+                grads.setdefault(name, []).append(array.copy())
+        def join(parts: list[np.ndarray]) -> np.ndarray:
+            return np.concatenate(parts)[:total]
+        return {n: join(parts) for n, parts in outs.items()}, {n: join(parts) for n, parts in grads.items()}
+
+    def _batches(self, arrays: Mapping[str, Any]) -> Iterable[dict[str, np.ndarray]]:
+        size = next(self.blobs[name].shape[0] for name in arrays)
+        total = max(len(array) for array in arrays.values())
+        for begin in range(0, total, size):
+            batch = {}
+            for name, array in arrays.items():
+                part = np.asarray(array[begin:begin + size])
+                fill_up = np.zeros((size - len(part), *part.shape[1:]), part.dtype)
+                batch[name] = np.concatenate([part, fill_up])
+            yield batch
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def copy_from(self, path: str | Path, allow_missing: bool = False, dialect: str | None = None) -> LoadReport:
+        """Copy weights from a file into layers of the same name.
+
+        Parameters
+        ----------
+        path : path
+            ``.caffemodel`` or ``.caffemodel.h5``.
+        allow_missing : bool
+            Load what fits, print the table to stderr, and go on.
+        dialect : {"v1", "v2", "bvlc"}, optional
+
+        Raises
+        ------
+        WeightsError
+            The file cannot be read, or does not fit; nothing was copied.
+        """
+        from atrouscaffe.formats.weights import open_weights
+
+        report = copy_weights(self.graph, self.params, open_weights(path, dialect=dialect),
+                              allow_missing=allow_missing)
+        if not report.complete:
+            print(report.table(), file=sys.stderr)
+        self.reports.append(report)
+        return report
+
+    def share_with(self, other: Net) -> None:
+        """Use the parameters of `other`'s layers of the same name (``Net::ShareTrainedLayersWith``)."""
+        for name, blobs in other.params.items():
+            if name not in self.params:
+                continue
+            mine = self.params[name]
+            if [b.shape for b in mine] != [b.shape for b in blobs]:
+                raise ShapeError(f"layer {name!r}: expected parameters {[b.shape for b in mine]}, "
+                                 f"got {[b.shape for b in blobs]}")
+            for blob, theirs in zip(mine, blobs):
+                blob.share_data(theirs)
+
+    def save(self, path: str | Path) -> None:
+        """Write net and weights: binary BVLC caffemodel, or HDF5 where the name ends with ``.h5``; atomic."""
+        from atrouscaffe.formats.caffemodel import write_caffemodel
+
+        if str(path).endswith((".h5", ".hdf5")):
+            self.save_hdf5(path)
+        else:
+            write_caffemodel(path, self._as_run(), self._param_arrays())
+
+    def save_hdf5(self, path: str | Path) -> None:
+        """Write the weights as HDF5 in Caffe's layout; atomic."""
+        from atrouscaffe.formats.hdf5 import write_hdf5
+
+        write_hdf5(path, self._param_arrays())
+
+    def load_hdf5(self, path: str | Path) -> None:
+        """Read weights from an HDF5 file; see `copy_from`."""
+        self.copy_from(path)
+
+    def _as_run(self) -> NetSpec:
+        """The spec with the layers of this phase only, as Caffe saves it."""
+        return dataclasses.replace(self.spec, layers=tuple(node.spec for node in self.graph.nodes))
+
+    def _param_arrays(self) -> dict[str, list[np.ndarray]]:
+        return {name: [blob.data for blob in blobs] for name, blobs in self.params.items()}
+
+    # -- what a resumed run needs ---------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs: positions of data layers and random streams, in JSON's types."""
+        return self._execution.state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self._execution.set_state(state)
+
+    def __repr__(self) -> str:
+        count = sum(math.prod(blob.shape) for blobs in self.params.values() for blob in blobs)
+        return f"<Net {self.name!r} {self.phase.name}: {len(self.graph.nodes)} layers, {count:,} parameters>"
+
+
+def _pycaffe_arguments(args: Sequence[Any], phase: Any, weights: Any) -> tuple[Phase, Any]:
+    """Sort pycaffe's positional arguments: (phase), (weights, phase), (phase, weights)."""
+    if len(args) > 2:
+        raise ArgumentError(f"Net: expected prototxt, weights and phase, got {len(args) + 1} positional arguments")
+    for arg in args:
+        if isinstance(arg, (int, np.integer)) and not isinstance(arg, bool):
+            if phase is not None:
+                raise ArgumentError("Net: phase was given twice")
+            phase = int(arg)
+        elif arg is None or isinstance(arg, (str, os.PathLike, list, tuple)):
+            if weights is not None:
+                raise ArgumentError("Net: weights were given twice")
+            weights = arg
+        else:
+            raise ArgumentError(f"Net: expected a weight file or a phase (TRAIN, TEST), got {arg!r}")
+    if phase is None:
+        phase = Phase.TEST
+    if phase not in (0, 1):
+        raise ArgumentError(f"phase: expected TRAIN (0) or TEST (1), got {phase!r}")
+    return Phase(phase), weights
+
+
+def _read(prototxt: Any, variables: Mapping[str, str] | None, dialect: str | None) -> NetSpec:
+    if isinstance(prototxt, NetSpec):
+        return prototxt
+    text = os.fspath(prototxt) if isinstance(prototxt, os.PathLike) else prototxt
+    if not isinstance(text, str):
+        raise ArgumentError(f"prototxt: expected a path, a NetSpec or text, got {type(prototxt).__name__}")
+    if "{" in text and ("\n" in text or not os.path.exists(text)):
+        return prototxt_format.parse_net(text, variables=variables, dialect=dialect)
+    return prototxt_format.read_net(text, variables=variables, dialect=dialect)
+
+
+def _weight_paths(weights: Any) -> list[str | Path]:
+    if weights is None:
+        return []
+    if isinstance(weights, str):
+        return [weights] if os.path.exists(weights) else [part for part in weights.split(",") if part]
+    if isinstance(weights, os.PathLike):
+        return [Path(weights)]
+    return list(weights)

@@ -1,0 +1,144 @@
+"""Weights from files into the parameters of a net, with a table of what went where.
+
+Source: ``Net::CopyTrainedLayersFrom`` and ``Blob::ShapeEquals`` of BVLC Caffe; ``strict_dim`` of the
+first DeepLab fork.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from atrouscaffe.errors import WeightsError
+from atrouscaffe.runtime.blob import Blob
+
+if TYPE_CHECKING:
+    from atrouscaffe.formats.caffemodel import WeightsFile
+    from atrouscaffe.graph.graph import Graph
+
+__all__ = ["LoadReport", "copy_weights"]
+
+
+@dataclass
+class LoadReport:
+    """What became of each layer with weights.
+
+    Attributes
+    ----------
+    path : str
+    loaded : list of str
+        Layers that took their blobs from the file.
+    missing : list of str
+        Layers of the net that found nothing and keep what they had.
+    mismatched : list of (str, str)
+        Layer, and why its blobs did not fit.
+    unused : list of str
+        Layers of the file that the net does not have.
+    duplicates : list of str
+        Names that the file has more than once with blobs.
+    """
+
+    path: str
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every layer found fitting weights, once."""
+        return not (self.missing or self.mismatched or self.duplicates)
+
+    def table(self) -> str:
+        """Return the report as text, one line a layer that is not simply loaded."""
+        lines = [f"{self.path}: {len(self.loaded)} layers loaded, {len(self.missing)} missing, "
+                 f"{len(self.mismatched)} of another shape, {len(self.unused)} unused, "
+                 f"{len(self.duplicates)} duplicate"]
+        lines += [f"  missing     {name}: not in the file" for name in self.missing]
+        lines += [f"  mismatched  {name}: {why}" for name, why in self.mismatched]
+        lines += [f"  duplicate   {name}: more than once in the file" for name in self.duplicates]
+        lines += [f"  unused      {name}: not in the net" for name in self.unused]
+        return "\n".join(lines)
+
+
+def _fits(blob: tuple[int, ...], stored: tuple[int, ...]) -> bool:
+    """Whether a stored shape means the blob's: equal, or equal but for ones in front (legacy 4-D blobs)."""
+    def core(shape: Sequence[int]) -> tuple[int, ...]:
+        first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
+        return tuple(shape[first:])
+
+    return tuple(blob) == tuple(stored) or core(blob) == core(stored)
+
+
+def _why_not(blobs: Sequence[Blob], stored: Sequence, strict_dim: bool) -> str:
+    """Return why stored blobs do not fit a layer, or "" where they do."""
+    if len(blobs) != len(stored):
+        return f"expected {len(blobs)} blobs, got {len(stored)}"
+    for i, (blob, record) in enumerate(zip(blobs, stored)):
+        if _fits(blob.shape, record.shape) or (not strict_dim and blob.count == math.prod(record.shape)):
+            continue
+        return f"blob {i}: expected {blob.shape}, got {tuple(record.shape)}"
+    return ""
+
+
+def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: WeightsFile, *,
+                 allow_missing: bool = False) -> LoadReport:
+    """Copy the blobs of a weight file into parameters of the same layer name.
+
+    Nothing is copied unless everything fits, or `allow_missing` is given: then layers without
+    weights and blobs of another shape keep what they had, and of duplicates the last one counts.
+
+    Parameters
+    ----------
+    graph : Graph
+    params : mapping of str to list of Blob
+    file : WeightsFile
+    allow_missing : bool
+
+    Returns
+    -------
+    LoadReport
+
+    Raises
+    ------
+    WeightsError
+        With the table, where the file does not fit and `allow_missing` is False.
+    """
+    report = LoadReport(str(file.path))
+    stored: dict[str, Sequence] = {}
+    for layer in file.layers:
+        if not layer.blobs:
+            continue
+        if layer.name in stored and layer.name not in report.duplicates:
+            report.duplicates.append(layer.name)
+        stored[layer.name] = layer.blobs
+    shared: set[str] = set()
+    copies: list[tuple[Blob, object]] = []
+    nodes = [node for node in graph.nodes if node.blueprints]
+    for node in nodes:
+        if node.spec.name not in stored:
+            continue
+        blobs = params[node.spec.name]
+        why = _why_not(blobs, stored[node.spec.name], node.spec.strict_dim)
+        if why:
+            report.mismatched.append((node.spec.name, why))
+            continue
+        copies += list(zip(blobs, stored[node.spec.name]))
+        report.loaded.append(node.spec.name)
+        shared.update(node.spec.param(i).name for i in range(len(blobs)))
+    for node in nodes:
+        names = [node.spec.param(i).name for i in range(len(node.blueprints))]
+        if node.spec.name not in stored and not all(name and name in shared for name in names):
+            report.missing.append(node.spec.name)
+    known = {node.spec.name for node in nodes}
+    report.unused = [name for name in stored if name not in known]
+    if not report.complete and not allow_missing:
+        raise WeightsError("the weights do not fit the net; expected every layer's blobs once and in the net's shapes "
+                           "(allow_missing=True or --allow-missing loads what fits). "
+                           + report.table().replace("\n", ";"))
+    for blob, record in copies:
+        blob.array[...] = blob.backend.asarray(record.load().reshape(blob.shape))
+    return report
