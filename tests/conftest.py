@@ -12,7 +12,8 @@ ORACLE = ROOT / "tests" / "oracle"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--require-gpu", action="store_true", help="fail instead of skipping where a GPU test finds no GPU")
+    parser.addoption("--require-gpu", action="store_true",
+                     help="fail instead of skipping where a GPU test finds no GPU")
 
 
 def shared_folder() -> Path | None:
