@@ -1,0 +1,168 @@
+"""The schema of Caffe's messages, whole (``union``) or as one dialect numbers them.
+
+The compiled ``caffe.desc`` is read through a descriptor pool of our own: there is no generated
+module, so no version of protobuf from 4 on can refuse it, and nothing clashes with another
+package that registers Caffe's messages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from atrouscaffe.formats.dialect import WIRE_DIALECTS, check_dialect, localize
+
+__all__ = ["EnumType", "FieldType", "MessageType", "Schema", "float32", "message_class", "schema"]
+
+PACKAGE = "atrouscaffe"
+_KINDS = {1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string", 11: "message",
+          12: "bytes", 13: "uint32", 14: "enum"}
+_ZERO = {"double": 0.0, "float": 0.0, "bool": False, "string": "", "bytes": b""}
+
+
+def float32(value: float) -> float:
+    """Round to the nearest float32, as every ``float`` field does; too large becomes infinity."""
+    return ctypes.c_float(value).value
+
+
+@dataclass(frozen=True)
+class EnumType:
+    """An enum: names to numbers and back."""
+
+    name: str
+    numbers: dict[str, int]
+    names: dict[int, str]
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """A field: `kind` is a protobuf scalar type, ``"enum"`` or ``"message"``; `target` names those."""
+
+    name: str
+    number: int
+    kind: str
+    repeated: bool
+    packed: bool
+    target: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class MessageType:
+    """A message: its fields by name and by number."""
+
+    name: str
+    by_name: dict[str, FieldType]
+    by_number: dict[int, FieldType]
+
+
+class Schema:
+    """All messages and enums of one dialect, or of the union.
+
+    Parameters
+    ----------
+    file : google.protobuf.descriptor_pb2.FileDescriptorProto
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.messages: dict[str, MessageType] = {}
+        self.enums: dict[str, EnumType] = {}
+        for enum in file.enum_type:
+            self._add_enum(enum, enum.name)
+        for message in file.message_type:
+            for enum in message.enum_type:
+                self._add_enum(enum, f"{message.name}.{enum.name}")
+        for message in file.message_type:
+            fields = [self._field(field) for field in message.field]
+            self.messages[message.name] = MessageType(
+                message.name, {f.name: f for f in fields}, {f.number: f for f in fields})
+
+    def __getitem__(self, name: str) -> MessageType:
+        return self.messages[name]
+
+    def _add_enum(self, enum: Any, name: str) -> None:
+        numbers = {value.name: value.number for value in enum.value}
+        self.enums[name] = EnumType(name, numbers, {n: v for v, n in numbers.items()})
+
+    def _field(self, field: Any) -> FieldType:
+        kind = _KINDS[field.type]
+        target = field.type_name.removeprefix(f".{PACKAGE}.")
+        return FieldType(field.name, field.number, kind, field.label == 3, field.options.packed, target,
+                         self._default(field, kind, target))
+
+    def _default(self, field: Any, kind: str, target: str) -> Any:
+        text = field.default_value
+        if field.label == 3:
+            return ()
+        if kind == "message":
+            return None
+        if kind == "enum":
+            return text or next(iter(self.enums[target].numbers))
+        if not text:
+            return _ZERO.get(kind, 0)
+        if kind == "bool":
+            return text == "true"
+        if kind in ("float", "double"):
+            return float32(float(text)) if kind == "float" else float(text)
+        return text if kind == "string" else int(text)
+
+
+def _file(dialect: str) -> Any:
+    from google.protobuf import descriptor_pb2
+    files = descriptor_pb2.FileDescriptorSet()
+    files.ParseFromString(resources.files(__package__).joinpath("caffe.desc").read_bytes())
+    file = files.file[0]
+    if dialect != "union":
+        localize(file, dialect)
+    return file
+
+
+@functools.cache
+def schema(dialect: str = "union") -> Schema:
+    """Return the schema of a wire dialect, or of the ``union``.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown dialect.
+    """
+    check_dialect(dialect, ("union", *WIRE_DIALECTS))
+    return Schema(_file(dialect))
+
+
+@functools.cache
+def _pool(dialect: str) -> Any:
+    from google.protobuf import descriptor_pool
+    check_dialect(dialect, ("union", *WIRE_DIALECTS))
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(_file(dialect).SerializeToString())
+    return pool
+
+
+def message_class(name: str, dialect: str = "union") -> Any:
+    """Return a protobuf message class, such as ``message_class("NetParameter", "bvlc")``.
+
+    Parameters
+    ----------
+    name : str
+        Message name without package.
+    dialect : str
+        ``"union"`` has every field, with private numbers where the dialects dispute them: fit
+        for text only. Binary files need the dialect that wrote them.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown dialect.
+    KeyError
+        An unknown message.
+    """
+    from google.protobuf import message_factory
+    pool = _pool(dialect)
+    descriptor = pool.FindMessageTypeByName(f"{PACKAGE}.{name}")
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
