@@ -1,0 +1,284 @@
+"""Convolution with holes, its transpose, and their gradients, for one, two or more axes.
+
+Three ways, chosen by shape alone:
+
+- a 1x1 kernel at stride 1 is a matrix product on the image itself;
+- groups of few channels (depthwise) run in compiled loops, without columns;
+- everything else makes blocks of columns (see `im2col`) in per-thread scratch memory and multiplies
+  them; blocks are a few megabytes at most, whatever the image.
+
+The cuts depend on shapes and never on the number of threads, sums are taken in a fixed order by
+the one task that owns their target, so results are the same bits for any number of threads. BLAS is
+expected to be held to one thread (`runtime.threads.serial_blas`).
+
+Shapes: x (N, C, \\*spatial), weight (M, C/group, \\*kernel), y (N, M, \\*out).
+Source: ``conv_layer.cpp``, ``deconv_layer.cpp``, ``base_conv_layer.cpp`` of the forks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from atrouscaffe.geometry import Window
+from atrouscaffe.ops import conv_nd
+from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
+from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
+from atrouscaffe.ops.workspace import TILE_BYTES, scratch
+from atrouscaffe.runtime.threads import chunks, parallel
+
+__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+
+DIRECT_CHANNELS = 4  # up to as many channels a group (in and out), compiled loops beat matrix products
+FEWEST_TASKS = 4
+WANTED_TASKS = 8
+LEAST_PIXELS = 64
+ROW_BLOCK = 256
+
+
+def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
+                 windows: Sequence[Window], group: int = 1) -> None:
+    """Write ``y = conv(x, weight) + bias``.
+
+    Parameters
+    ----------
+    x : (N, C, \\*spatial) array
+    weight : (M, C/group, \\*kernel) array
+    bias : (M,) array or None
+    y : (N, M, \\*out) array, written
+    windows : sequence of Window
+        One for each spatial axis.
+    group : int
+    """
+    if len(windows) > 2:
+        conv_nd.forward(x, weight, bias, y, windows, group)
+        return
+    x, y, weight, windows = _two_axes(x, y, weight, windows)
+    if _is_direct(weight, y.shape[1], group):
+        flat_bias = np.zeros(0, x.dtype) if bias is None else bias
+        blocks = _plane_blocks(y.shape)
+        geo = geo_of(windows)
+        parallel(lambda i: direct_forward(x, weight, flat_bias, y, *blocks[i], geo), len(blocks))
+        return
+    images, pixels = len(x), y.shape[2] * y.shape[3]
+    tile = _tile(images, pixels, x.shape[1] * taps_of(windows), x.itemsize)
+    tiles = [(n, a, b) for n in range(images) for a, b in chunks(pixels, tile)]
+    if len(tiles) < FEWEST_TASKS:
+        _forward_by_outputs(x, weight, bias, y, windows, group)
+        return
+    kernel = weight.reshape(group, weight.shape[0] // group, -1)
+    out = y.reshape(images, group, kernel.shape[1], pixels)
+    shift = None if bias is None else bias.reshape(group, -1, 1)
+
+    def work(i: int) -> None:
+        n, a, b = tiles[i]
+        columns = _columns(x[n], windows, y.shape[3], a, b, group)
+        target = out[n, :, :, a:b]
+        if group == 1:
+            np.matmul(kernel[0], columns[0], out=target[0])
+        else:
+            np.matmul(kernel, columns, out=target)
+        if shift is not None:
+            target += shift
+
+    parallel(work, len(tiles))
+
+
+def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, x: np.ndarray,
+                   windows: Sequence[Window], group: int = 1) -> None:
+    """Write the adjoint of `conv_forward` into x: the data gradient, or a Deconvolution's output.
+
+    Parameters
+    ----------
+    dy : (N, M, \\*out) array
+    weight : (M, C/group, \\*kernel) array
+    bias : (C,) array or None
+    x : (N, C, \\*spatial) array, overwritten
+    windows : sequence of Window
+    group : int
+    """
+    if len(windows) > 2:
+        conv_nd.transpose(dy, weight, bias, x, windows, group)
+        return
+    x, dy, weight, windows = _two_axes(x, dy, weight, windows)
+    geo = geo_of(windows)
+    if _is_direct(weight, dy.shape[1], group):
+        flat_bias = np.zeros(0, x.dtype) if bias is None else bias
+        blocks = _plane_blocks(x.shape)
+        parallel(lambda i: direct_adjoint(dy, weight, flat_bias, x, *blocks[i], geo), len(blocks))
+        return
+    if _is_pointwise(windows):
+        turned = np.ascontiguousarray(weight.reshape(group, weight.shape[0] // group, -1).swapaxes(1, 2))
+        conv_forward(dy, turned.reshape(x.shape[1], -1, 1, 1), bias, x, windows, group)
+        return
+    taps, images = taps_of(windows), len(x)
+    per_in, per_out = weight.shape[1], weight.shape[0] // group
+    pixels = dy.shape[2] * dy.shape[3]
+    step = _block(per_in, max(1, ROW_BLOCK // taps), images * group)
+    tasks = [(n, g, a, b) for n in range(images) for g in range(group) for a, b in chunks(per_in, step)]
+    tops = dy.reshape(images, group, per_out, pixels)
+    kernel = weight.reshape(group, per_out, per_in * taps)
+    tile = max(LEAST_PIXELS, TILE_BYTES // (step * taps * x.itemsize) // 16 * 16)
+
+    def work(i: int) -> None:
+        n, g, a, b = tasks[i]
+        planes = x[n, g * per_in + a : g * per_in + b]
+        planes[...] = 0 if bias is None else bias[g * per_in + a : g * per_in + b, None, None]
+        turned = kernel[g, :, a * taps : b * taps].T
+        for p, q in chunks(pixels, tile):
+            columns = scratch("columns", ((b - a) * taps, q - p), x.dtype)
+            np.matmul(turned, tops[n, g, :, p:q], out=columns)
+            add_columns(columns, planes, 0, p, dy.shape[3], geo)
+
+    parallel(work, len(tasks))
+
+
+def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, windows: Sequence[Window],
+                         group: int = 1) -> None:
+    """Add the gradient of `conv_forward`'s weight to `dweight`.
+
+    Each task owns some rows of the column matrix (some channels and taps) and goes through images
+    and pixels in order.
+
+    Parameters
+    ----------
+    x : (N, C, \\*spatial) array
+    dy : (N, M, \\*out) array
+    dweight : (M, C/group, \\*kernel) array, added to
+    windows : sequence of Window
+    group : int
+    """
+    if len(windows) > 2:
+        conv_nd.weight_gradient(x, dy, dweight, windows, group)
+        return
+    x, dy, dweight, windows = _two_axes(x, dy, dweight, windows)
+    geo = geo_of(windows)
+    if _is_direct(dweight, dy.shape[1], group):
+        blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
+        parallel(lambda i: direct_weight(x, dy, dweight, *blocks[i], geo), len(blocks))
+        return
+    images, taps, pixels = len(x), taps_of(windows), dy.shape[2] * dy.shape[3]
+    per_in, per_out = dweight.shape[1], dweight.shape[0] // group
+    rows = per_in * taps
+    step = _block(rows, ROW_BLOCK, group)
+    tasks = [(g, a, b) for g in range(group) for a, b in chunks(rows, step)]
+    tops = dy.reshape(images, group, per_out, pixels)
+    gradient = dweight.reshape(group, per_out, rows)
+    tile = max(4 * LEAST_PIXELS, TILE_BYTES // (step * x.itemsize) // 16 * 16)
+    pointwise = _is_pointwise(windows)
+    flat = x.reshape(images, group, per_in, -1)
+
+    def work(i: int) -> None:
+        g, a, b = tasks[i]
+        total = scratch("total", (per_out, b - a), x.dtype)
+        part = scratch("part", (per_out, b - a), x.dtype)
+        total[...] = 0
+        for n in range(images):
+            planes = x[n, g * per_in : (g + 1) * per_in]
+            for p, q in chunks(pixels, tile):
+                if pointwise:
+                    columns = flat[n, g, a:b, p:q]
+                else:
+                    columns = scratch("columns", (b - a, q - p), x.dtype)
+                    fill_columns(planes, columns, a, p, dy.shape[3], geo)
+                np.matmul(tops[n, g, :, p:q], columns.T, out=part)
+                np.add(total, part, out=total)
+        gradient[g, :, a:b] += total
+
+    parallel(work, len(tasks))
+
+
+def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
+    """Add to `dbias` (M,) the sum of `dy` (N, M, \\*out) over images and pixels."""
+    planes = dy.reshape(dy.shape[0], dy.shape[1], -1)
+    blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
+
+    def work(i: int) -> None:
+        a, b = blocks[i]
+        dbias[a:b] += planes[:, a:b].sum(axis=2).sum(axis=0)
+
+    parallel(work, len(blocks))
+
+
+# -- cuts and choices -----------------------------------------------------------------------------
+
+
+def _two_axes(x: np.ndarray, y: np.ndarray, weight: np.ndarray, windows: Sequence[Window]) -> tuple:
+    """Give one-axis operands a first spatial axis of size 1."""
+    if len(windows) == 2:
+        return x, y, weight, tuple(windows)
+    turned, both = flatten_windows(x, windows)
+    return turned, flatten_windows(y, windows)[0], flatten_windows(weight, windows)[0], both
+
+
+def _is_pointwise(windows: Sequence[Window]) -> bool:
+    return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
+
+
+def _is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
+    return group > 1 and weight.shape[1] <= DIRECT_CHANNELS and outputs // group <= DIRECT_CHANNELS
+
+
+def _plane_blocks(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut (N, C) planes into blocks of some 64K pixels."""
+    return chunks(shape[0] * shape[1], max(1, 65536 // max(1, shape[2] * shape[3])))
+
+
+def _block(count: int, most: int, others: int) -> int:
+    """Size of blocks of `count` rows: at most `most`, and small enough for `WANTED_TASKS` with `others` beside."""
+    pieces = max(-(-count // most), min(count, -(-WANTED_TASKS // max(1, others))))
+    return -(-count // pieces)
+
+
+def _tile(images: int, pixels: int, rows: int, itemsize: int) -> int:
+    """Pixels a tile: columns of about `TILE_BYTES`, an even share for each, a multiple of 16."""
+    count = max(1, -(-pixels * rows * itemsize // TILE_BYTES))
+    if images * count < WANTED_TASKS:
+        count = -(-WANTED_TASKS // images)
+    count = max(1, min(count, pixels // LEAST_PIXELS))
+    if count > FEWEST_TASKS:
+        count = -(-count // FEWEST_TASKS) * FEWEST_TASKS
+    return max(LEAST_PIXELS, -(-pixels // count + 15) // 16 * 16)
+
+
+def _columns(image: np.ndarray, windows: Sequence[Window], out_w: int, a: int, b: int, group: int) -> np.ndarray:
+    """Return the columns (group, rows, b-a) of pixels a to b of one image, in this thread's scratch memory."""
+    if _is_pointwise(windows):
+        return image.reshape(group, image.shape[0] // group, -1)[:, :, a:b]
+    rows = image.shape[0] * taps_of(windows)
+    columns = scratch("columns", (rows, b - a), image.dtype)
+    fill_columns(image, columns, 0, a, out_w, geo_of(windows))
+    return columns.reshape(group, rows // group, b - a)
+
+
+def _forward_by_outputs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
+                        windows: Sequence[Window], group: int) -> None:
+    """Convolve few pixels: all columns once, then output channels (or groups) side by side."""
+    pixels = y.shape[2] * y.shape[3]
+    per_out, geo = weight.shape[0] // group, geo_of(windows)
+    kernel = weight.reshape(group, per_out, -1)
+    rows = group * kernel.shape[2]
+    if group > 1:
+        blocks = [(a, b, 0, per_out) for a, b in chunks(group, -(-group // WANTED_TASKS))]
+    else:
+        blocks = [(0, 1, a, b) for a, b in chunks(per_out, max(8, -(-per_out // WANTED_TASKS)))]
+    filling = chunks(rows, max(16, -(-rows // WANTED_TASKS)))
+    for n in range(len(x)):
+        if _is_pointwise(windows):
+            columns = x[n].reshape(rows, pixels)
+        else:
+            columns = np.empty((rows, pixels), x.dtype)
+            parallel(lambda i, n=n, columns=columns: fill_columns(
+                x[n], columns[filling[i][0] : filling[i][1]], filling[i][0], 0, y.shape[3], geo), len(filling))
+        grouped = columns.reshape(group, -1, pixels)
+        out = y[n].reshape(group, per_out, pixels)
+
+        def work(i: int, grouped=grouped, out=out) -> None:
+            g, h, a, b = blocks[i]
+            target = out[g:h, a:b]
+            np.matmul(kernel[g:h, a:b], grouped[g:h], out=target)
+            if bias is not None:
+                target += bias.reshape(group, per_out, 1)[g:h, a:b]
+
+        parallel(work, len(blocks))

@@ -1,0 +1,117 @@
+"""Softmax along one axis, its gradient, and the cross entropy of softmax against labels.
+
+All arrays here are (outer, channels, inner) views; pixels are the pairs (outer, inner). Nothing of
+the size of the scores is kept between the passes: the loss needs one number a pixel, and the backward
+pass computes the softmax again straight into the gradient, which is cheaper than storing it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.ops.elementwise import over_tiles
+
+__all__ = ["cross_entropy", "cross_entropy_grad", "softmax", "softmax_grad"]
+
+LARGEST_LOSS = -float(np.log(np.finfo(np.float32).tiny))
+"""Caffe clamps probabilities at FLT_MIN before it takes their logarithm."""
+
+
+def _softmax_tile(x: Any, out: Any) -> None:
+    np.subtract(x, x.max(axis=1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= out.sum(axis=1, keepdims=True)
+
+
+def softmax(x: Any, out: Any) -> None:
+    """Write exp(x) / sum of exp(x) over channels; `out` may be `x`.
+
+    Parameters
+    ----------
+    x, out : (outer, channels, inner) float32 or float64
+    """
+
+    def work(rows: slice, columns: slice) -> None:
+        _softmax_tile(x[rows, :, columns], out[rows, :, columns])
+
+    over_tiles(x.shape, work)
+
+
+def softmax_grad(y: Any, dy: Any, dx: Any) -> None:
+    """Write y (dy - sum over channels of y dy); `dx` may be `dy`.
+
+    Parameters
+    ----------
+    y, dy, dx : (outer, channels, inner) float32 or float64
+        The softmax, its gradient, and the gradient of its input.
+    """
+
+    def work(rows: slice, columns: slice) -> None:
+        part, grad, out = y[rows, :, columns], dy[rows, :, columns], dx[rows, :, columns]
+        dot = (part * grad).sum(axis=1, keepdims=True)
+        np.subtract(grad, dot, out=out)
+        out *= part
+
+    over_tiles(y.shape, work)
+
+
+def cross_entropy(x: Any, labels: Any, weights: Any) -> float:
+    """Return the weighted sum over pixels of -log softmax(x)[label].
+
+    Parameters
+    ----------
+    x : (outer, channels, inner) float32 or float64
+    labels : (outer, inner) int32
+        Pixels with a negative label are left out.
+    weights : (outer, inner) float32 or float64, or None
+        None counts every pixel once.
+
+    Returns
+    -------
+    float
+        Added up in float64; each pixel's loss is at most -log(FLT_MIN), as in Caffe.
+    """
+
+    def work(rows: slice, columns: slice) -> float:
+        scores, label = x[rows, :, columns], labels[rows, columns]
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        chosen = np.take_along_axis(shifted, np.maximum(label, 0)[:, None, :], axis=1)[:, 0, :]
+        np.exp(shifted, out=shifted)
+        loss = np.log(shifted.sum(axis=1))
+        loss -= chosen
+        np.minimum(loss, LARGEST_LOSS, out=loss)
+        counted = label >= 0
+        loss = loss[counted].astype(np.float64)
+        return float(loss.sum() if weights is None else np.sum(loss * weights[rows, columns][counted]))
+
+    return sum(over_tiles(x.shape, work), 0.0)
+
+
+def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: float, dx: Any) -> None:
+    """Write factor weight (softmax(x) - [channel is the label]), 0 where the label is negative.
+
+    Parameters
+    ----------
+    x, dx : (outer, channels, inner) float32 or float64
+        Not the same array: scores are still needed by whoever else reads them.
+    labels, weights
+        As in `cross_entropy`.
+    factor : float
+    """
+
+    def work(rows: slice, columns: slice) -> None:
+        out, label = dx[rows, :, columns], labels[rows, columns]
+        _softmax_tile(x[rows, :, columns], out)
+        counted = label >= 0
+        pixels = np.nonzero(counted)
+        out[pixels[0], label[counted], pixels[1]] -= 1
+        if weights is None and counted.all():
+            out *= factor
+            return
+        scale = counted.astype(out.dtype) if weights is None else np.where(counted, weights[rows, columns], 0)
+        scale *= factor
+        out *= scale[:, None, :]
+
+    over_tiles(x.shape, work)
