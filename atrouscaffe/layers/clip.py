@@ -1,0 +1,59 @@
+"""Clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atrouscaffe.errors import LayerError
+from atrouscaffe.layers.base import Context, register
+from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import gate
+from atrouscaffe.ops.elementwise import spread
+from atrouscaffe.runtime.blob import Blob
+
+__all__ = ["Clip"]
+
+
+@register
+class Clip(Pointwise):
+    """y = min(max(x, min), max); gradient where min <= x <= max (``clip_layer.cpp``).
+
+    In place the original lets every gradient through, since it compares y; here x decides.
+    """
+
+    type = "Clip"
+    options = "clip_param"
+    backward_reads = ("bottom",)
+
+    def setup(self) -> None:
+        """Check the two bounds."""
+        if not (self.p.has("min") and self.p.has("max")):
+            raise LayerError("clip_param: expected both min and max")
+        self.low: float = self.p.min
+        self.high: float = self.p.max
+        if self.low > self.high:
+            raise LayerError(f"clip_param: expected min <= max, got {self.low:g} and {self.high:g}")
+
+    def apply(self, xp: Any, x: Any, y: Any) -> None:
+        """y from x."""
+        xp.clip(x, self.low, self.high, out=y)
+
+    def _inside(self, x: Any) -> Any:
+        return (x >= self.low) & (x <= self.high)
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Map; in place, where x was inside is kept."""
+        if bottom[0] is top[0]:
+            ctx.saved["inside"] = self._inside(bottom[0].array)
+        super().forward(ctx, bottom, top, params)
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Let the gradient through where x was inside."""
+        if not ctx.propagate[0]:
+            return
+        if bottom[0] is top[0]:
+            spread(ctx.xp, gate, ctx.saved["inside"], top[0].grad, bottom[0].grad)
+        else:
+            spread(ctx.xp, lambda xp, x, dy, dx: gate(xp, self._inside(x), dy, dx),
+                   bottom[0].array, top[0].grad, bottom[0].grad)
