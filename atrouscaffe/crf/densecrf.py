@@ -1,0 +1,336 @@
+"""The fully connected CRF of Krähenbühl and Koltun (2011), as DeepLab uses it.
+
+The energy of a labelling is the sum of the unaries plus, for every pair of points, the kernels'
+weights where labels differ. Mean field makes parallel updates
+``Q = softmax(-U + sum over kernels of weight * filtered Q)``, starting at ``softmax(-U)``. The
+filter includes the point itself, as in the original (``densecrf.cpp``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from atrouscaffe.crf import features as feature_arrays
+from atrouscaffe.crf.lattice import Cut, Lattice
+from atrouscaffe.crf.meanfield import NORMALIZATIONS, Kernel, MeanField
+from atrouscaffe.crf.presets import preset as find_preset
+from atrouscaffe.errors import ArgumentError
+
+__all__ = ["DenseCRF", "Inference", "refine", "refine_scores"]
+
+
+class Inference(NamedTuple):
+    """What `DenseCRF.infer` returns.
+
+    Attributes
+    ----------
+    probabilities : float32
+        Marginals, in the shape of the unary.
+    labels : int32, uint8 where 256 labels or fewer
+        Most probable label of every point, the first of equals.
+    iterations : int
+        Updates that were made.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    iterations: int
+
+
+def _number(value: float, name: str, least: float = -math.inf) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name}: expected a number, got {value!r}") from None
+    if not math.isfinite(number) or number < least:
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise ArgumentError(f"{name}: expected a finite number{bound}, got {value!r}")
+    return number
+
+
+def _real(values: np.ndarray, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ArgumentError(f"{name}: expected an array of numbers ({error})") from None
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
+
+
+class DenseCRF:
+    """A fully connected CRF over the points of a grid of any number of dimensions.
+
+    Parameters
+    ----------
+    unary : (L, H, W) array
+        Energies, -log p, of any real dtype and any strides; or (L, N) for point sets, (L, D, H, W)
+        for volumes. +inf forbids a label.
+    labels_axis : int
+        Axis of the labels.
+
+    Raises
+    ------
+    ArgumentError
+        A shape without labels or points, or energies that are NaN, -inf, or +inf for all labels.
+    """
+
+    def __init__(self, unary: np.ndarray, *, labels_axis: int = 0) -> None:
+        array = _real(unary, "unary")
+        if array.ndim < 2 or array.size == 0:
+            raise ArgumentError(f"unary: expected shape (L, H, W), or (L, N), with no size of 0, got {array.shape}")
+        if not -array.ndim <= labels_axis < array.ndim:
+            raise ArgumentError(f"labels_axis: expected an axis of an array of {array.ndim} axes, got {labels_axis}")
+        self.labels_axis = labels_axis
+        moved = np.moveaxis(array, labels_axis, 0)
+        self.labels, self.shape = moved.shape[0], moved.shape[1:]
+        self.points = math.prod(self.shape)
+        self._energies = np.ascontiguousarray(moved, np.float32).reshape(self.labels, self.points)
+        self.kernels: list[Kernel] = []
+        self._cut: Cut | None = None
+        self._field: MeanField | None = None
+
+    @property
+    def cut(self) -> Cut:
+        """How the points are cut into chunks."""
+        if self._cut is None:
+            self._cut = feature_arrays.grid_cut(self.shape)
+        return self._cut
+
+    def add_gaussian(self, sigma: float | Sequence[float], weight: float, *, compatibility: np.ndarray | None = None,
+                     normalization: str = "after") -> DenseCRF:
+        """Add the position (smoothness) kernel.
+
+        Parameters
+        ----------
+        sigma : float or sequence of float
+            Standard deviation in pixels, one for all axes or in the order x, y, ….
+        weight : float
+            Strength; positive smooths.
+        compatibility : (L,) or (L, L), optional
+            See `add_pairwise`.
+        normalization : {"after", "before", "symmetric", "none"}
+            See `add_pairwise`.
+
+        Returns
+        -------
+        DenseCRF
+            This one, so that calls can be chained.
+        """
+        values = feature_arrays.sigmas(sigma, len(self.shape), "sigma")
+        mixing = self._mixing(weight, compatibility, normalization)
+        return self._add(feature_arrays.position_lattice(self.cut, self.shape, values), mixing, normalization)
+
+    def add_bilateral(self, image: np.ndarray, sigma_xy: float | Sequence[float], sigma_rgb: float | Sequence[float],
+                      weight: float, *, channel_axis: int = -1, compatibility: np.ndarray | None = None,
+                      normalization: str = "after") -> DenseCRF:
+        """Add the bilateral (appearance) kernel.
+
+        Parameters
+        ----------
+        image : (H, W, C) or (H, W) array
+            Any real dtype and strides, any number of channels; the published sigmas are for RGB of
+            0 … 255, and for another order of the channels the lattice differs slightly.
+        sigma_xy : float or sequence of float
+            Standard deviation in pixels, in the order x, y, ….
+        sigma_rgb : float or sequence of float
+            Standard deviation in units of the image, one for all channels or one for each.
+        weight, compatibility, normalization
+            See `add_pairwise`.
+        channel_axis : int
+            Axis of the channels; 0 for (C, H, W).
+        """
+        array = self._image(image, channel_axis)
+        spatial = feature_arrays.sigmas(sigma_xy, len(self.shape), "sigma_xy")
+        colour = feature_arrays.sigmas(sigma_rgb, array.shape[-1], "sigma_rgb")
+        mixing = self._mixing(weight, compatibility, normalization)
+        return self._add(feature_arrays.image_lattice(self.cut, array, spatial, colour), mixing, normalization)
+
+    def add_pairwise(self, features: np.ndarray, weight: float, *, compatibility: np.ndarray | None = None,
+                     normalization: str = "after") -> DenseCRF:
+        """Add a Gaussian kernel on any features.
+
+        Parameters
+        ----------
+        features : (d, N) or (d, H, W) array
+            Features divided by their standard deviations.
+        weight : float
+        compatibility : (L,) or (L, L), optional
+            None is Potts: every pair of different labels costs `weight`. A vector gives each label
+            its own share of `weight`. A symmetric matrix holds the cost of each pair of labels,
+            in units of `weight`; Potts is ``1 - eye(L)``.
+        normalization : {"after", "before", "symmetric", "none"}
+            "after" divides filtered values by the filtered ones (DeepLab, ``densecrf.cpp`` of its
+            release), "before" divides what goes into the filter, "symmetric" divides by the square
+            root at both ends (pydensecrf's default), "none" leaves them.
+        """
+        array = _real(features, "features")
+        if array.ndim < 2 or math.prod(array.shape[1:]) != self.points:
+            raise ArgumentError(f"features: expected shape (d, {self.points}) or (d, "
+                                f"{', '.join(map(str, self.shape))}), got {array.shape}")
+        mixing = self._mixing(weight, compatibility, normalization)
+        return self._add(Lattice(array.reshape(array.shape[0], self.points), cut=self.cut), mixing, normalization)
+
+    def _image(self, image: np.ndarray, channel_axis: int) -> np.ndarray:
+        """Return the image as (*shape, C)."""
+        array = _real(image, "image")
+        if array.shape == self.shape:
+            array = array[..., None]
+        elif array.ndim == len(self.shape) + 1 and -array.ndim <= channel_axis < array.ndim:
+            array = np.moveaxis(array, channel_axis, -1)
+        if array.shape[:-1] != self.shape or array.shape[-1] == 0:
+            raise ArgumentError(f"image: expected the unary's size {self.shape} plus channels at axis {channel_axis}, "
+                                f"got shape {np.shape(image)}; name another axis with channel_axis=")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ArgumentError("image: expected finite numbers, got NaN or infinity")
+        return array
+
+    def _mixing(self, weight: float, compatibility: np.ndarray | None, normalization: str) -> float | np.ndarray:
+        """Check a term's arguments; return the compatibility as `Kernel` has it."""
+        value = _number(weight, "weight")
+        if normalization not in NORMALIZATIONS:
+            raise ArgumentError(f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
+        if compatibility is None:
+            return value
+        array = _real(compatibility, "compatibility")
+        n = self.labels
+        if array.shape not in ((n,), (n, n)):
+            raise ArgumentError(f"compatibility: expected shape ({n},) or ({n}, {n}) for {n} labels, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ArgumentError("compatibility: expected finite numbers, got NaN or infinity")
+        if array.ndim == 2:
+            if not np.allclose(array, array.T, rtol=1e-6, atol=0):
+                raise ArgumentError("compatibility: expected a symmetric matrix, as the energy of a pair has no order; "
+                                    "got an asymmetric one: pass (M + M.T) / 2 if that is meant")
+            return (value * array).astype(np.float32)
+        return (-value * array).astype(np.float32)
+
+    def _add(self, lattice: Lattice, compatibility: float | np.ndarray, normalization: str) -> DenseCRF:
+        self.kernels.append(Kernel(lattice, normalization, compatibility))
+        self._field = None
+        return self
+
+    def infer(self, iterations: int = 10, *, relax: float = 1.0,
+              callback: Callable[[int, np.ndarray], bool | None] | None = None) -> Inference:
+        """Run mean field from ``softmax(-unary)``.
+
+        Parameters
+        ----------
+        iterations : int
+            Parallel updates; 0 gives the softmax.
+        relax : float
+            Share of the new beliefs in each update, above 0 and at most 1.
+        callback : callable, optional
+            Called as ``callback(iteration, probabilities)`` after each update and before the first
+            one; returning True stops.
+
+        Returns
+        -------
+        Inference
+        """
+        if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 0:
+            raise ArgumentError(f"iterations: expected a whole number of at least 0, got {iterations!r}")
+        share = _number(relax, "relax")
+        if not 0 < share <= 1:
+            raise ArgumentError(f"relax: expected a number above 0 and at most 1, got {relax!r}")
+        if self._field is None:
+            self._field = MeanField(self.kernels, self.labels, self.cut)
+        done = 0
+
+        def watch(iteration: int, beliefs: np.ndarray) -> bool | None:
+            nonlocal done
+            done = iteration
+            return None if callback is None else callback(iteration, self._shaped(beliefs))
+
+        beliefs = self._field.run(self._energies, iterations, relax=share, watch=watch if callback else None)
+        labels = beliefs.argmax(axis=0).astype(np.uint8 if self.labels <= 256 else np.int32).reshape(self.shape)
+        return Inference(self._shaped(beliefs), labels, done if callback else iterations)
+
+    def _shaped(self, beliefs: np.ndarray) -> np.ndarray:
+        return np.moveaxis(beliefs.reshape(self.labels, *self.shape), 0, self.labels_axis)
+
+
+def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores: np.ndarray | None = None,
+           preset: str = "paper", labels_axis: int = 0, channel_axis: int = -1, clip: float | None = 1e-5,
+           **params: float | str) -> Inference:
+    """Refine a segmentation with the position and bilateral kernels of a preset.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    probabilities : (L, H, W)
+        Or `scores`, which may be any numbers whose softmax is meant.
+    preset : str
+        One of `PRESETS`.
+    labels_axis, channel_axis : int
+        Where the labels stand in the probabilities and the channels in the image.
+    clip : float or None
+        Smallest probability; None lets zeros forbid a label.
+    **params
+        Fields of `Preset` that differ: `bilateral_sigma_xy`, `bilateral_sigma_rgb`,
+        `bilateral_weight`, `position_sigma`, `position_weight`, `normalization`, `iterations`.
+        A weight of 0 leaves a kernel out.
+
+    Returns
+    -------
+    Inference
+    """
+    from dataclasses import fields, replace
+
+    from atrouscaffe.crf import unary
+
+    values = find_preset(preset)
+    known = {field.name for field in fields(values)} - {"source"}
+    extra = {name: params.pop(name) for name in ("relax", "callback") if name in params}
+    wrong = set(params) - known
+    if wrong:
+        raise ArgumentError(f"refine: expected parameters among {', '.join(sorted(known))}, "
+                            f"got {', '.join(sorted(wrong))}")
+    values = replace(values, **params)
+    if (probabilities is None) == (scores is None):
+        raise ArgumentError("refine: expected either probabilities or scores, got both or neither")
+    if scores is not None:
+        energies = unary.from_scores(scores)
+    else:
+        energies = unary.from_probabilities(probabilities, clip=clip, labels_axis=labels_axis)
+    crf = DenseCRF(energies, labels_axis=labels_axis)
+    if values.position_weight:
+        crf.add_gaussian(values.position_sigma, values.position_weight, normalization=values.normalization)
+    if values.bilateral_weight:
+        crf.add_bilateral(image, values.bilateral_sigma_xy, values.bilateral_sigma_rgb, values.bilateral_weight,
+                          channel_axis=channel_axis, normalization=values.normalization)
+    return crf.infer(values.iterations, **extra)
+
+
+def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequence[tuple[float, float]] = (),
+                  bilateral: Sequence[tuple[float, float, float]] = (), iterations: int = 10) -> np.ndarray:
+    """Return the beliefs of the net's DenseCRF layer (``dense_crf_layer.cpp``).
+
+    Parameters
+    ----------
+    unary : (L, H, W) float32
+        Energies: -log softmax of the scores in DeepLab v1, -scores in v2.
+    image : (C, H, W) float32 or None
+        The net's image, in whatever channel order and offset it has.
+    position : sequence of (sigma, weight)
+    bilateral : sequence of (sigma_xy, sigma_rgb, weight)
+    iterations : int
+
+    Returns
+    -------
+    (L, H, W) float32
+    """
+    crf = DenseCRF(unary)
+    for sigma, weight in position:
+        crf.add_gaussian(sigma, weight)
+    if bilateral:
+        if image is None:
+            raise ArgumentError("image: expected the image that the bilateral kernels need, got None")
+        for sigma_xy, sigma_rgb, weight in bilateral:
+            crf.add_bilateral(image, sigma_xy, sigma_rgb, weight, channel_axis=0)
+    return crf.infer(iterations).probabilities

@@ -1,0 +1,92 @@
+"""Compiled half of filtering on the lattice: splat, merge, blur, slice on rows of channels.
+
+A row holds the channels of one point or vertex, `blocks` vectors of `lanes`. Each chunk of points
+splats into rows of its own (copies of vertices), which `merge` then gathers: no two threads write
+to the same place, and the order of additions is fixed.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from atrouscaffe.crf.vector_cpu import add, fill, load, mul, muladd, peek, store
+from atrouscaffe.runtime.jit import jit
+
+__all__ = ["make_blur", "make_merge_rows", "make_slice", "make_splat"]
+
+
+@functools.cache
+def make_splat(lanes: int):
+    """Return the function that spreads a chunk's points over its copies of vertices."""
+
+    @jit
+    def splat(start, stop, row_start, row_stop, taps, blocks, values, ids, weights, partial):
+        zero = fill(partial.dtype.type(0), lanes)
+        for at in range(row_start * blocks, row_stop * blocks):
+            store(partial, at * lanes, zero)
+        for i in range(start, stop):
+            for t in range(i * taps, i * taps + taps):
+                weight = fill(partial.dtype.type(peek(weights, t)), lanes)
+                to = (row_start + np.int64(peek(ids, t))) * blocks
+                for b in range(blocks):
+                    at = (to + b) * lanes
+                    value = load(values, (i * blocks + b) * lanes, lanes)
+                    store(partial, at, muladd(weight, value, load(partial, at, lanes)))
+
+    return splat
+
+
+@functools.cache
+def make_merge_rows(lanes: int):
+    """Return the function that adds up the copies of vertices start … stop-1."""
+
+    @jit
+    def merge_rows(start, stop, blocks, first, copies, partial, out, base):
+        for v in range(start, stop):
+            begin, end = np.int64(peek(first, v)), np.int64(peek(first, v + 1))
+            for b in range(blocks):
+                value = load(partial, (np.int64(peek(copies, begin)) * blocks + b) * lanes, lanes)
+                for c in range(begin + 1, end):
+                    value = add(value, load(partial, (np.int64(peek(copies, c)) * blocks + b) * lanes, lanes))
+                store(out, ((base + v) * blocks + b) * lanes, value)
+
+    return merge_rows
+
+
+@functools.cache
+def make_blur(lanes: int):
+    """Return the function that blurs vertices start … stop-1 along one axis with [1/2 1 1/2]."""
+
+    @jit
+    def blur(start, stop, blocks, ahead, behind, source, target, base):
+        half = fill(source.dtype.type(0.5), lanes)
+        for v in range(start, stop):
+            one = np.int64(peek(ahead, v)) * blocks
+            two = np.int64(peek(behind, v)) * blocks
+            for b in range(blocks):
+                at = ((base + v) * blocks + b) * lanes
+                pair = add(load(source, (one + b) * lanes, lanes), load(source, (two + b) * lanes, lanes))
+                store(target, at, muladd(half, pair, load(source, at, lanes)))
+
+    return blur
+
+
+@functools.cache
+def make_slice(lanes: int):
+    """Return the function that interpolates a chunk's points from the vertices."""
+
+    @jit
+    def slice_rows(start, stop, row_start, taps, blocks, named, values, ids, weights, out, factor):
+        scale = fill(out.dtype.type(factor), lanes)
+        for i in range(start, stop):
+            for b in range(blocks):
+                value = fill(out.dtype.type(0), lanes)
+                for t in range(i * taps, i * taps + taps):
+                    vertex = np.int64(peek(named, row_start + np.int64(peek(ids, t))))
+                    weight = fill(out.dtype.type(peek(weights, t)), lanes)
+                    value = muladd(weight, load(values, (vertex * blocks + b) * lanes, lanes), value)
+                store(out, (i * blocks + b) * lanes, mul(scale, value))
+
+    return slice_rows

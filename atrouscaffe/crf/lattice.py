@@ -1,0 +1,277 @@
+"""Filter values at points with a Gaussian in feature space, on the permutohedral lattice.
+
+Contract of the compiled half `lattice_cpu` and `filter_cpu`. Points are spread over the vertices of
+the simplex they lie in (splat), the vertices are blurred with [1/2 1 1/2] along each of the d + 1
+axes, and the points are interpolated back (slice); Adams, Baek, Davis 2010, in the form of
+Krähenbühl and Koltun 2011. The cost is linear in the number of points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrouscaffe.errors import ArgumentError
+from atrouscaffe.runtime.threads import chunks, parallel
+
+__all__ = ["Cut", "Lattice", "padded_lanes"]
+
+TILE = 1024  # points of a chunk: its copies of vertices stay in the second-level cache
+VERTEX_GRAIN = 4096
+WIDE = 2.0**16  # elevated coordinates beyond this leave float32 too few bits inside a simplex
+WIDEST = 2.0**48
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """How points are ordered and cut into chunks; kernels of one CRF share it.
+
+    Attributes
+    ----------
+    order : (N,) int32
+        ``order[p]`` is the point at place p.
+    starts : (chunks + 1,) int64
+        Place where each chunk begins.
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return self.order.size
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self.starts.size - 1
+
+    @classmethod
+    def of_points(cls, points: int) -> Cut:
+        """Cut `points` points in their own order."""
+        starts = np.append(np.arange(0, points, TILE, dtype=np.int64), points)
+        return cls(np.arange(points, dtype=np.int32), starts)
+
+    @classmethod
+    def of_grid(cls, shape: Sequence[int]) -> Cut:
+        """Cut a grid into tiles: neighbours share vertices, so fewer copies are made."""
+        edge = max(1, round(TILE ** (1 / len(shape))))
+        numbers = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
+        cuts = [[slice(a, b) for a, b in chunks(n, edge)] for n in shape]
+        tiles: list[tuple[slice, ...]] = [()]
+        for axis in cuts:
+            tiles = [(*tile, part) for tile in tiles for part in axis]
+        pieces = [numbers[tile].ravel() for tile in tiles]
+        starts = np.cumsum([0, *(piece.size for piece in pieces)], dtype=np.int64)
+        return cls(np.concatenate(pieces), starts)
+
+
+def padded_lanes(channels: int) -> tuple[int, int]:
+    """Return (lanes, blocks): the vectors that hold one row of `channels` channels."""
+    for lanes in (8, 16, 24, 32):
+        if channels <= lanes:
+            return lanes, 1
+    lanes = min((24, 32), key=lambda n: -(-channels // n) * n)
+    return lanes, -(-channels // lanes)
+
+
+def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return (low, factor (d, words), largest): how vertex coordinates are packed.
+
+    Interval arithmetic on the features bounds every elevated coordinate; the margin covers the
+    simplex around it and the neighbours of its vertices.
+    """
+    dims = scale.size
+    ends = np.stack([features.min(axis=1), features.max(axis=1)]).astype(np.float64) * scale  # (2, d)
+    ahead = np.cumsum(ends[:, ::-1], axis=1)[:, ::-1]  # sum over features j … d-1
+    low, high = ahead[0].copy(), ahead[1].copy()
+    for j in range(1, dims):  # coordinate j is the sum of the features behind it, less j times its own
+        low[j] -= j * ends[1, j - 1]
+        high[j] -= j * ends[0, j - 1]
+    # coordinate 0 sums all features; coordinate d is not part of a key
+    largest = float(max(np.abs(low).max(), np.abs(high).max(), np.abs(ends * dims).max()))
+    margin = 4 * (dims + 1)
+    if not largest < WIDEST:
+        raise ArgumentError(f"features: expected values below about {WIDEST / (dims + 1):.0e} after division by their "
+                            f"sigma, got some that reach {largest:.3g} on the lattice; use a larger sigma")
+    slack = 1e-5 * largest
+    low_digit = np.floor(low - slack).astype(np.int64) - margin
+    radix = np.ceil(high + slack).astype(np.int64) + margin - low_digit + 1
+    words: list[list[tuple[int, int]]] = [[]]
+    product = 1
+    for i in range(dims):
+        if product * int(radix[i]) >= 2**63:
+            words.append([])
+            product = 1
+        words[-1].append((i, product))
+        product *= int(radix[i])
+    factor = np.zeros((dims, len(words)), np.uint64)
+    for w, digits in enumerate(words):
+        for i, value in digits:
+            factor[i, w] = value
+    return low_digit, factor, largest
+
+
+class Lattice:
+    """The permutohedral lattice of a set of points, built once and used for many filters.
+
+    Parameters
+    ----------
+    features : (d, N) float32
+        Positions in feature space in units of the standard deviation. The order of the d features
+        matters: the lattice is not symmetric in them.
+    cut : Cut, optional
+        How the points are cut into chunks; by default in their own order.
+
+    Attributes
+    ----------
+    dims, points, vertices : int
+
+    Raises
+    ------
+    ArgumentError
+        `features` is not a finite (d, N) array with d, N >= 1, or spans too wide a range.
+
+    Notes
+    -----
+    Arithmetic is float32 in the order of the original (``permutohedral.cpp``, SSE build), so the
+    vertices are the same; its keys of 16 bits, which wrap silently, and the phantom points of its
+    blocks of four are not kept. Coordinates beyond 65536 are worked out in float64.
+    """
+
+    def __init__(self, features: np.ndarray, *, cut: Cut | None = None) -> None:
+        from atrouscaffe.crf import lattice_cpu
+
+        features = np.asarray(features)
+        if features.ndim != 2 or 0 in features.shape:
+            raise ArgumentError(f"features: expected shape (d, N) with d and N of at least 1, got {features.shape}")
+        if features.dtype.kind not in "fiub":
+            raise ArgumentError(f"features: expected real numbers, got dtype {features.dtype}")
+        features = np.ascontiguousarray(features, np.float32)
+        self.dims, self.points = features.shape
+        self.cut = cut or Cut.of_points(self.points)
+        if self.cut.points != self.points:
+            raise ArgumentError(f"features: expected {self.cut.points} points as the CRF has, got {self.points}")
+        self._norm: np.ndarray | None = None
+        low = features.min(axis=1)
+        if not (np.isfinite(low).all() and np.isfinite(features.max(axis=1)).all()):
+            raise ArgumentError("features: expected finite numbers, got NaN or infinity")
+        dims, taps = self.dims, self.dims + 1
+        # the original's constants: float32 standard deviation, double scale, rounded once more
+        spread = np.float32(math.sqrt(2.0 / 3.0) * taps)
+        exact = np.array([1.0 / math.sqrt((i + 2) * (i + 1)) * float(spread) for i in range(dims)])
+        low_digit, factor, largest = _key_layout(features, exact)
+        kind = np.float32 if largest < WIDE else np.float64
+        scale = exact.astype(kind)
+        inverse = np.float32(1.0 / taps) if kind == np.float32 else 1.0 / taps
+        steps = np.append(np.arange(dims + 2), inverse).astype(kind)
+        features = features.astype(kind, copy=False).ravel()
+        words = factor.shape[1]
+        self.ids = np.empty((self.points, taps), np.int32)
+        self.weights = np.empty((self.points, taps), np.float32)
+        embed = lattice_cpu.make_embed(dims, words)
+        starts = self.cut.starts
+        keys: list[np.ndarray] = [np.empty(0, np.uint64)] * self.cut.chunks
+
+        def work(c: int) -> None:
+            keys[c] = embed(features, self.points, self.cut.order, starts[c], starts[c + 1], scale, steps, low_digit,
+                            factor.ravel(), self.ids.ravel(), self.weights.ravel())
+
+        parallel(work, self.cut.chunks)
+        self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)
+        self.named = np.empty(self.row_starts[-1], np.int32)  # vertex of each row
+        found, slots = lattice_cpu.make_merge(words)(np.concatenate(keys), self.named)
+        self.vertices = found.size // words
+        self._link(found, slots, factor, lattice_cpu.make_link(words))
+        self.first = np.zeros(self.vertices + 1, np.int32)
+        self.copies = np.empty(self.named.size, np.int32)
+        lattice_cpu.index_copies(self.named, self.first, self.copies)
+
+    def _link(self, keys: np.ndarray, slots: np.ndarray, factor: np.ndarray, link) -> None:
+        """Fill `neighbours` (d + 1, 2, vertices); a missing one is number `vertices`."""
+        taps = self.dims + 1
+        self.neighbours = np.full((taps, 2, self.vertices), self.vertices, np.int32)
+        ones = factor.sum(axis=0, dtype=np.uint64)
+        spans = [np.zeros_like(ones) - ones + np.uint64(taps) * factor[j] for j in range(self.dims)]
+        spans.append(np.zeros_like(ones) - ones)
+        pieces = [(j, a, b) for j in range(taps) for a, b in chunks(self.vertices, 4 * VERTEX_GRAIN)]
+
+        def work(n: int) -> None:
+            j, a, b = pieces[n]
+            link(keys, slots, spans[j], a, b, self.neighbours[j, 0], self.neighbours[j, 1])
+
+        parallel(work, len(pieces))
+
+    @property
+    def norm(self) -> np.ndarray:
+        """Filtered ones at every point in the order of the cut, (N,) float32; worked out once."""
+        if self._norm is None:
+            ones = np.zeros((self.points, 8), np.float32)
+            ones[:, 0] = 1
+            self._norm = np.ascontiguousarray(self.filter_rows(ones, 8)[:, 0])
+        return self._norm
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the lattice holds."""
+        parts = (self.ids, self.weights, self.named, self.neighbours, self.first, self.copies)
+        return sum(part.nbytes for part in parts) + 4 * self.points
+
+    @property
+    def alpha(self) -> float:
+        """Factor that gives an isolated simplex the weight 1."""
+        return 1.0 / (1.0 + 2.0**-self.dims)
+
+    def filter(self, values: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        """Return the filtered values, each point's own contribution included.
+
+        Parameters
+        ----------
+        values : (C, N) float32 or float64
+        transpose : bool
+            Apply the transposed operator: the axes are blurred in the opposite order.
+
+        Returns
+        -------
+        (C, N) array of the dtype of `values`
+        """
+        values = np.asarray(values)
+        if values.ndim != 2 or values.shape[1] != self.points:
+            raise ArgumentError(f"values: expected shape (C, {self.points}), got {values.shape}")
+        kind = np.float64 if values.dtype == np.float64 else np.float32
+        channels = values.shape[0]
+        lanes, blocks = padded_lanes(max(1, channels))
+        rows = np.zeros((self.points, lanes * blocks), kind)
+        rows[:, :channels] = values.T[self.cut.order]
+        out = self.filter_rows(rows, lanes, transpose=transpose)
+        result = np.empty((channels, self.points), kind)
+        result[:, self.cut.order] = out[:, :channels].T
+        return result
+
+    def filter_rows(self, rows: np.ndarray, lanes: int, *, transpose: bool = False) -> np.ndarray:
+        """Filter rows of channels in the order of the cut, whose width is a multiple of `lanes`."""
+        from atrouscaffe.crf import filter_cpu
+
+        taps, blocks = self.dims + 1, rows.shape[1] // lanes
+        splat, merge = filter_cpu.make_splat(lanes), filter_cpu.make_merge_rows(lanes)
+        blur, slice_rows = filter_cpu.make_blur(lanes), filter_cpu.make_slice(lanes)
+        starts, row_starts = self.cut.starts, self.row_starts
+        ids, weights, values = self.ids.ravel(), self.weights.ravel(), rows.ravel()
+        partial = np.empty(self.named.size * rows.shape[1], rows.dtype)
+        parallel(lambda c: splat(starts[c], starts[c + 1], row_starts[c], row_starts[c + 1], taps, blocks, values, ids,
+                                 weights, partial), self.cut.chunks)
+        source, target = (np.zeros((self.vertices + 1) * rows.shape[1], rows.dtype) for _ in range(2))
+        pieces = chunks(self.vertices, VERTEX_GRAIN)
+        parallel(lambda n: merge(*pieces[n], blocks, self.first, self.copies, partial, source, 0), len(pieces))
+        for j in range(taps - 1, -1, -1) if transpose else range(taps):
+            ahead, behind = self.neighbours[j]
+            parallel(lambda n: blur(*pieces[n], blocks, ahead, behind, source, target, 0), len(pieces))  # noqa: B023
+            source, target = target, source
+        out = np.empty_like(values)
+        parallel(lambda c: slice_rows(starts[c], starts[c + 1], row_starts[c], taps, blocks, self.named, source, ids,
+                                      weights, out, self.alpha), self.cut.chunks)
+        return out.reshape(rows.shape)
