@@ -14,16 +14,18 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Calls ``load(index)`` for index = start, start+1, … ahead of time.
+    """Calls ``load(index, row(index))`` for index = start, start+1, … ahead of time.
 
     Results come in order whatever the number of workers, and an error comes when its turn comes.
-    `load` must depend on its index alone (draw random numbers from a generator seeded by it), so
-    results are the same for any number of workers.
+    `load` must depend on its arguments alone (draw random numbers from a generator seeded by them),
+    so results are the same for any number of workers.
 
     Parameters
     ----------
-    load : callable of int
-        Decoders release the GIL, so threads do.
+    load : callable of (int, int)
+        Runs in a worker thread; decoders release the GIL.
+    row : callable of int
+        What an index stands for; runs in the caller's thread.
     start : int
         First index.
     ahead : int
@@ -31,8 +33,10 @@ class Prefetch(Generic[T]):
     workers : int
     """
 
-    def __init__(self, load: Callable[[int], T], start: int = 0, *, ahead: int = 8, workers: int = 2) -> None:
+    def __init__(self, load: Callable[[int, int], T], row: Callable[[int], int], start: int = 0, *, ahead: int = 8,
+                 workers: int = 2) -> None:
         self.load = load
+        self.row = row
         self.position = start
         self.ahead = ahead if workers > 0 else 0
         self.workers = workers
@@ -44,14 +48,15 @@ class Prefetch(Generic[T]):
         """Return the next result; raises what `load` raised for it."""
         if self.ahead == 0:
             self.position += 1
-            return self.load(self.position - 1)
+            return self.load(self.position - 1, self.row(self.position - 1))
         if self._process != os.getpid():  # a forked child has none of the parent's threads
             self._waiting.clear()
             self._pool, self._process = None, os.getpid()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="atrouscaffe-data")
         while len(self._waiting) <= self.ahead:
-            self._waiting.append(self._pool.submit(self.load, self.position + len(self._waiting)))
+            index = self.position + len(self._waiting)
+            self._waiting.append(self._pool.submit(self.load, index, self.row(index)))
         future = self._waiting.popleft()
         self.position += 1
         return future.result()

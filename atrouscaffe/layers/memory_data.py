@@ -1,0 +1,78 @@
+"""MemoryData: rows of arrays that the caller hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.errors import ArgumentError, LayerError
+from atrouscaffe.layers.base import Context, Shape, register
+from atrouscaffe.layers.batches import BatchLayer
+
+
+@register
+class MemoryData(BatchLayer):
+    """Hands out rows of two arrays, batch after batch (``memory_data_layer.cpp``).
+
+    The caller gives them with `set_arrays` (pycaffe's ``net.set_input_arrays``).
+    """
+
+    type = "MemoryData"
+    options = "memory_data_param"
+    tops = (2, 2)
+    ahead = 0
+
+    def setup(self) -> None:
+        """Check the sizes."""
+        super().setup()
+        p = self.p
+        self._shape = (int(p.channels), int(p.height), int(p.width))
+        if min(self._shape) < 1:
+            raise LayerError(f"memory_data_param: expected channels, height and width of at least 1, got {self._shape}")
+        self.batch_size = self.want_batch(p.batch_size)
+        self._transform = self.transform()
+        self._data = self._labels = np.zeros(0)
+        self._fresh = False
+
+    def set_arrays(self, data: Any, labels: Any) -> None:
+        """Give the rows; the next pass begins at the first.
+
+        Parameters
+        ----------
+        data : (N, channels, height, width) array
+        labels : array of N numbers
+        """
+        data, labels = np.asarray(data, np.float32), np.asarray(labels, np.float32).reshape(-1)
+        if data.ndim != 4 or data.shape[1:] != self._shape or not len(data):
+            raise ArgumentError(f"data: expected shape (N, {', '.join(map(str, self._shape))}), got {data.shape}")
+        if len(labels) != len(data) or len(data) % self.batch_size:
+            raise ArgumentError(f"expected as many labels as rows, a multiple of batch_size {self.batch_size}; "
+                                f"got {len(data)} rows and {len(labels)} labels")
+        self._data, self._labels, self._fresh = data, labels, True
+
+    def start(self, ctx: Context) -> None:
+        """Begin at the first row where new rows were given."""
+        super().start(ctx)
+        if self._fresh:
+            ctx.state["position"] = 0
+        self._fresh = False
+
+    def open(self) -> None:
+        """Read the mean picture where there is one."""
+        self._transform = self.transform(self.mean_image())
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        if not len(self._data):
+            raise LayerError("MemoryData has no rows yet; give them with set_arrays(data, labels)")
+        return len(self._data)
+
+    def sample_shapes(self) -> list[Shape]:
+        """Return the shape of a row, cropped, and of a label."""
+        return [self._transform.out_shape(*self._shape), ()]
+
+    def load(self, row: int, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        """Return one row, transformed, and its label."""
+        return self._transform.image(self._data[row].transpose(1, 2, 0), rng), self._labels[row]
