@@ -1,0 +1,29 @@
+"""The files of prototxt/ are those that tools/make_prototxt.py writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import make_prototxt
+
+
+def test_check_on_the_checkout_finds_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_prototxt.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_check_when_a_file_differs_fails_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_prototxt.main(["--root", str(tmp_path)]) == 0
+    assert make_prototxt.main(["--root", str(tmp_path), "--check"]) == 0
+    capsys.readouterr()
+    changed = tmp_path / "deeplab-msc" / "train.prototxt"
+    changed.write_text(changed.read_text().replace("shrink_factor: 8", "shrink_factor: 4"))
+    assert make_prototxt.main(["--root", str(tmp_path), "--check"]) == 1
+    assert str(changed) in capsys.readouterr().out
+    assert "shrink_factor: 4" in changed.read_text()
+
+
+def test_folder_holds_no_file_that_the_script_does_not_write() -> None:
+    present = {str(path.relative_to(make_prototxt.ROOT)) for path in make_prototxt.ROOT.rglob("*") if path.is_file()}
+    assert present == set(make_prototxt.files())
