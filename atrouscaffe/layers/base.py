@@ -55,6 +55,7 @@ class Blueprint:
     filler: Fields | None = None
     name: str = "weight"
     value: float = 0.0  # constant start where there is no filler message
+    learned: bool = True  # False: statistics, which no solver may touch (BatchNorm)
 
 
 class Context:
@@ -66,6 +67,8 @@ class Context:
     xp : module
         NumPy, or the device's equal, for elementwise words.
     phase : Phase
+    keeps : bool
+        False: no backward follows, so that nothing needs to be saved for one.
     rng : numpy.random.Generator
         The layer's own stream, seeded by net seed and layer index.
     saved : dict
@@ -83,6 +86,7 @@ class Context:
         self.backend = backend
         self.xp = backend.xp
         self.phase = phase
+        self.keeps = True
         self.rng = rng
         self.saved: dict[str, Any] = {}
         self.state: dict[str, Any] = {}

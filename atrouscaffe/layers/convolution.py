@@ -1,0 +1,110 @@
+"""Convolution, with holes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from atrouscaffe.errors import LayerError, ShapeError
+from atrouscaffe.geometry import Window
+from atrouscaffe.layers.base import Blueprint, Context, Layer, Reach, Shape, register
+from atrouscaffe.layers.windows import conv_reach, conv_spatial, conv_windows
+from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
+from atrouscaffe.runtime.blob import Blob
+
+__all__ = ["Convolution"]
+
+
+@register
+class Convolution(Layer):
+    """Convolve each bottom with the same weights.
+
+    ``convolution_param``: num_output, kernel_size (or kernel_h, kernel_w), stride, pad, hole
+    (dilation), group, bias_term, axis, weight_filler, bias_filler. `engine` and `force_nd_im2col`
+    choose among the original's programs and have no meaning here.
+
+    Notes
+    -----
+    Output size ``(n + 2 pad - (kernel + (kernel-1)(hole-1))) // stride + 1``; hole zero is refused,
+    as in the original. Source: ``conv_layer.cpp``, ``base_conv_layer.cpp``.
+    """
+
+    type = "Convolution"
+    options = "convolution_param"
+    bottoms = (1, None)
+    tops = (1, None)
+    same_tops = True
+    backward_reads = ("bottom",)
+
+    def setup(self) -> None:
+        """Check num_output and group."""
+        outputs, group = self.p.num_output, self.p.group
+        if not outputs:
+            raise LayerError(f"num_output: expected at least 1, got {outputs or 'none'}")
+        if group < 1 or outputs % group:
+            raise LayerError(f"num_output: expected a multiple of group ({group}), got {outputs}")
+
+    def _split(self, shape: Shape) -> tuple[int, tuple[int, ...], tuple[Window, ...]]:
+        axis, spatial = conv_spatial(self, shape)
+        return axis, spatial, conv_windows(self.p, len(spatial))
+
+    def _channels(self, shape: Shape) -> int:
+        channels = shape[conv_spatial(self, shape)[0]]
+        if channels % self.p.group or not channels:
+            raise ShapeError(f"channels: expected a multiple of group ({self.p.group}), got {channels} (shape {shape})")
+        return channels
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """All bottoms have one shape."""
+        for i, shape in enumerate(bottoms):
+            self.want_same(bottoms[0], shape, f"bottom[{i}]")
+        axis, spatial, windows = self._split(bottoms[0])
+        self._channels(bottoms[0])
+        out = tuple(w.conv_size(n) for w, n in zip(windows, spatial))
+        return [(*bottoms[0][:axis], self.p.num_output, *out)] * len(bottoms)
+
+    def param_shapes(self, bottoms: Sequence[Shape]) -> list[Blueprint]:
+        """Weight (num_output, channels/group, \\*kernel) and bias (num_output,)."""
+        windows = self._split(bottoms[0])[2]
+        shape = (self.p.num_output, self._channels(bottoms[0]) // self.p.group, *(w.kernel for w in windows))
+        blueprints = [Blueprint(shape, self.p.weight_filler, "weight")]
+        if self.p.bias_term:
+            blueprints.append(Blueprint((self.p.num_output,), self.p.bias_filler, "bias"))
+        return blueprints
+
+    def _images(self, array: np.ndarray) -> np.ndarray:
+        """View a blob as (N, channels, \\*spatial): axes before `axis` are one."""
+        axis = conv_spatial(self, array.shape)[0]
+        return array.reshape(-1, *array.shape[axis:])
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Convolve."""
+        windows = self._split(bottom[0].shape)[2]
+        bias = params[1].array if self.p.bias_term else None
+        for below, above in zip(bottom, top):
+            conv_forward(self._images(below.array), params[0].array, bias, self._images(above.array), windows,
+                         self.p.group)
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Transposed convolution below; sums over all bottoms into the parameters."""
+        windows = self._split(bottom[0].shape)[2]
+        for i, (below, above) in enumerate(zip(bottom, top)):
+            dy = self._images(above.grad)
+            if ctx.param_propagate[0]:
+                conv_weight_gradient(self._images(below.array), dy, params[0].grad, windows, self.p.group)
+            if self.p.bias_term and ctx.param_propagate[1]:
+                conv_bias_gradient(dy, params[1].grad)
+            if ctx.propagate[i]:
+                conv_transpose(dy, params[0].array, None, self._images(below.grad), windows, self.p.group)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """One multiply-add for each output value and tap of its group."""
+        axis, _, windows = self._split(bottoms[0])
+        taps = math.prod(w.kernel for w in windows) * (bottoms[0][axis] // self.p.group)
+        return sum(math.prod(top) for top in tops) * taps
+
+    def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
+        """The window with its holes."""
+        return conv_reach(self._split(bottoms[0])[2])
