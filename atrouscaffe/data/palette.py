@@ -49,10 +49,10 @@ def colorize(labels: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _luminances() -> dict[int, int]:
-    """Grey value, as OpenCV computes it, of each VOC colour: {grey: index}, background left out."""
-    rgb = color_map(21).astype(int)
-    gray = (rgb[:, 0] * 4899 + rgb[:, 1] * 9617 + rgb[:, 2] * 1868 + 8192) >> 14
-    return {int(g): i for i, g in enumerate(gray) if i} | {220: VOID}
+    """Grey value of each VOC colour: {grey: index}; libraries differ in rounding, so neighbours count, too."""
+    gray = (color_map(21) @ np.array([0.299, 0.587, 0.114])).round().astype(int)
+    exact = {int(g): i for i, g in enumerate(gray) if i} | {220: VOID}
+    return {g + d: i for d in (-1, 1) for g, i in exact.items()} | exact
 
 
 def explain_values(labels: np.ndarray, classes: int = 21) -> str:
