@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.errors import FileAccessError, FileMissingError, PrototxtError
-from atrouscaffe.formats.dialect import check_dialect, infer_text
 from atrouscaffe.formats.diagnose import complain
+from atrouscaffe.formats.dialect import check_dialect, infer_text
+from atrouscaffe.formats.downgrade import downgrade_net
 from atrouscaffe.formats.fields import net_record, net_spec, to_fields, to_record
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.text import fill_placeholders, format_record, parse_record
 from atrouscaffe.formats.upgrade import upgrade_net, upgrade_solver
 from atrouscaffe.spec import Fields, NetSpec
 
-__all__ = ["parse_net", "parse_solver", "read_net", "read_solver", "write_net", "write_solver"]
+__all__ = ["parse_net", "parse_solver", "read_net", "read_net_binary", "read_solver", "write_net", "write_solver"]
 
 MAX_BYTES = 16 << 20
 """Largest text accepted; the largest published nets have under 1 MiB."""
@@ -59,10 +60,33 @@ def parse_net(text: str, *, path: str = "", variables: Mapping[str, object] | No
 def _net(record: Record, dialect: str | None, path: str) -> NetSpec:
     for layer in (*record.get("layer", ()), *record.get("layers", ())):
         if layer.has("blobs") or (layer.has("layer") and layer.get("layer").has("blobs")):
-            raise PrototxtError("a text net with `blobs` inside; keep the weights in a .caffemodel and delete them here",
+            raise PrototxtError("a text net with `blobs` inside; keep weights in a .caffemodel and delete them here",
                                 f"{layer.source}: layer '{layer.get('name', '')}'")
     dialect = dialect or infer_text(record)
     return net_spec(upgrade_net(record), dialect, path)
+
+
+def read_net_binary(path: PathLike, dialect: str | None = None) -> NetSpec:
+    """Read the net inside a binary NetParameter, with or without weights.
+
+    Parameters
+    ----------
+    path : str or Path
+    dialect : str, optional
+        Wire dialect of the file; told from it if not given.
+
+    Raises
+    ------
+    WeightsError
+        Not a binary net.
+    PrototxtError
+        A net that contradicts itself.
+    """
+    from atrouscaffe.formats.caffemodel import read_caffemodel
+    file = read_caffemodel(path, dialect=dialect)
+    if file.net is None:
+        raise PrototxtError(file.net_problem, str(path))
+    return file.net
 
 
 def read_solver(path: PathLike, *, variables: Mapping[str, object] | None = None) -> Fields:
@@ -111,7 +135,6 @@ def write_net(net: NetSpec, dialect: str | None = None) -> str:
     PrototxtError
         An option or layer type that v1 does not have.
     """
-    from atrouscaffe.formats.downgrade import downgrade_net
     dialect = check_dialect(dialect) or net.dialect
     record, lost = downgrade_net(net_record(net), dialect)
     if lost:
@@ -125,12 +148,12 @@ def write_solver(solver: Fields) -> str:
 
 
 def _solver_record(solver: Fields) -> Record:
-    from atrouscaffe.formats.downgrade import downgrade_net
     record = to_record(solver)
     for name in ("net_param", "train_net_param", "test_net_param"):
         value: Any = getattr(solver, name)
         if solver.has(name):
-            nets = [downgrade_net(net_record(n), n.dialect)[0] for n in (value if isinstance(value, tuple) else (value,))]
+            specs = value if isinstance(value, tuple) else (value,)
+            nets = [downgrade_net(net_record(net), net.dialect)[0] for net in specs]
             record.values[name] = nets if isinstance(value, tuple) else nets[0]
     return record
 

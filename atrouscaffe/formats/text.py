@@ -27,14 +27,16 @@ _TOKEN = re.compile(r"""
   | (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
   | (?P<mark>[{}<>\[\]:;,-])
 """, re.VERBOSE)
-_PLACES = re.compile(r"""(?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')|\#[^\n]*|(?P<bare>\$\{[^}\n]*\}?)""",
-                     re.VERBOSE)
+_PLACES = re.compile(r"""
+    (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*') | \#[^\n]* | (?P<bare>\$\{[^}\n]*\}?)
+""", re.VERBOSE)
 _NAME_IN = re.compile(r"\$\{([^}\n]*)\}?")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v",
            "\\": "\\", "'": "'", '"': '"', "?": "?"}
 _BOOL = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
-_RANGE = {"int32": (-2**31, 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-2**63, 2**63 - 1), "uint64": (0, 2**64 - 1)}
+_RANGE = {"int32": (-2**31, 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-2**63, 2**63 - 1),
+          "uint64": (0, 2**64 - 1)}
 
 
 def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: str = "") -> str:

@@ -1,0 +1,102 @@
+"""Datum: one image with its label, as Caffe's databases hold it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrouscaffe.errors import DataError
+from atrouscaffe.formats.encode import encode, tag
+from atrouscaffe.formats.record import Record
+from atrouscaffe.formats.schema import schema
+from atrouscaffe.formats.wire import FileBytes, Reader
+
+__all__ = ["Datum", "parse_datum", "serialize_datum"]
+
+MAX_PIXELS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One record of a database.
+
+    Attributes
+    ----------
+    array : (C, H, W) uint8 or float32, or None
+        The pixels; None if they are encoded.
+    encoded : bytes or None
+        A JPEG or PNG file.
+    label : int
+    """
+
+    array: np.ndarray | None
+    encoded: bytes | None
+    label: int
+
+
+def parse_datum(data: bytes, where: str = "<datum>") -> Datum:
+    """Read a serialized Datum.
+
+    Parameters
+    ----------
+    data : bytes
+    where : str, optional
+        Named in errors, such as the database and key.
+
+    Raises
+    ------
+    DataError
+        Damage, or a shape that does not fit the bytes that are there.
+    """
+    record = Reader(FileBytes(data, where), schema("bvlc"), DataError).message("Datum")
+    label = record.get("label", 0)
+    pixels, floats = record.get("data", b""), record.get("float_data")
+    if record.get("encoded"):
+        if not pixels:
+            raise DataError("an encoded Datum without data", where)
+        return Datum(None, pixels, label)
+    shape = tuple(record.get(name, 0) for name in ("channels", "height", "width"))
+    if any(dim < 1 for dim in shape) or math.prod(shape) > MAX_PIXELS:
+        raise DataError(f"a Datum of shape {shape}; expected positive channels, height and width", where)
+    there = len(pixels) or (len(floats) if floats is not None else 0)
+    if there != math.prod(shape):
+        raise DataError(f"a Datum of shape {shape} needs {math.prod(shape)} values, {there} are there", where)
+    array = np.frombuffer(pixels, np.uint8).copy() if pixels else floats.load()  # type: ignore[union-attr]
+    return Datum(array.reshape(shape), None, label)
+
+
+def serialize_datum(array: np.ndarray | None, label: int = 0, *, encoded: bytes | None = None) -> bytes:
+    """Write a Datum.
+
+    Parameters
+    ----------
+    array : (C, H, W) uint8 or floating, or None
+        Floats are written as ``float_data``.
+    label : int, optional
+    encoded : bytes, optional
+        A JPEG or PNG file in place of `array`.
+
+    Raises
+    ------
+    DataError
+        Neither or both, or another number of dimensions.
+    """
+    if (array is None) == (encoded is None):
+        raise DataError("give either an array or an encoded image")
+    values: dict[str, object] = {"label": int(label)}
+    if array is None:
+        values.update(data=bytes(encoded or b""), encoded=True)
+        return encode(Record("Datum", values), schema("bvlc"))
+    array = np.asarray(array)
+    if array.ndim != 3 or array.size == 0:
+        raise DataError(f"expected an array of shape (channels, height, width), got {array.shape}")
+    values.update(zip(("channels", "height", "width"), array.shape))
+    if array.dtype == np.uint8:
+        values["data"] = array.tobytes()
+        return encode(Record("Datum", values), schema("bvlc"))
+    floats = np.ascontiguousarray(array, "<f4").reshape(-1)
+    keyed = np.empty(floats.size, [("key", "u1"), ("value", "<f4")])  # Caffe does not pack them
+    keyed["key"], keyed["value"] = tag(schema("bvlc")["Datum"].by_name["float_data"].number, 5)[0], floats
+    return encode(Record("Datum", values), schema("bvlc")) + keyed.tobytes()

@@ -1,0 +1,217 @@
+"""HDF5 weights (``.caffemodel.h5``): ``data/<layer>/<i>``, float16, 32 or 64.
+
+Caffe makes a group of the layer's name as it stands, so a name with slashes is a path of groups;
+reading turns such a path into the name again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.errors import AtrousCaffeError, FileAccessError, FileMissingError, WeightsError
+from atrouscaffe.formats.atomic import atomic_path
+from atrouscaffe.formats.diagnose import complain
+from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFile, check_shape
+
+__all__ = ["open_hdf5", "read_dataset", "read_hdf5", "write_hdf5"]
+
+MAX_GROUPS = 200_000
+MAX_DEPTH = 32
+_FLOATS = ("float16", "float32", "float64")
+
+
+def open_hdf5(path: str | Path, error: type[AtrousCaffeError] = WeightsError) -> Any:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    error
+        Not HDF5, or damaged.
+    FileMissingError, FileAccessError
+        No such file, or no right to read it.
+    """
+    import h5py
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        raise FileMissingError(f"no such file: {path}") from None
+    except OSError as problem:
+        raise FileAccessError(f"cannot read {path}: {problem.strerror or problem}") from None
+    complain(path, "hdf5", head, error)
+    try:
+        return h5py.File(path, "r", locking=False)
+    except (OSError, RuntimeError, ValueError, KeyError) as problem:
+        raise error(f"damaged or truncated HDF5 file: {problem}", str(path)) from None
+
+
+def get_member(group: Any, name: str, path: str, error: type[AtrousCaffeError] = WeightsError) -> Any:
+    """Return a member of a group; only hard links are followed.
+
+    Raises
+    ------
+    error
+        A soft or external link (it could name any file), or damage.
+    """
+    import h5py
+    try:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise error(f"'{name}' in '{group.name}' is a soft or external link; only real data are read", path)
+        return group[name]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
+        if isinstance(problem, AtrousCaffeError):
+            raise
+        raise error(f"damaged HDF5 file at '{group.name}/{name}': {problem}", path) from None
+
+
+def dataset_record(dataset: Any, path: str, what: str, error: type[AtrousCaffeError] = WeightsError) -> BlobRecord:
+    """Check a dataset and make a BlobRecord of it.
+
+    Raises
+    ------
+    error
+        Not floats, external storage, or a shape beyond what the file holds.
+    """
+    import h5py
+    if not isinstance(dataset, h5py.Dataset):
+        raise error(f"expected a dataset for {what}, got a group", path)
+    try:
+        dtype, shape = dataset.dtype.name, dataset.shape
+        stored, external = dataset.id.get_storage_size(), dataset.external
+        plain = dataset.id.get_create_plist().get_nfilters() == 0 and not dataset.is_virtual
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
+        raise error(f"damaged HDF5 file at {what}: {problem}", path) from None
+    if dtype not in _FLOATS or shape is None:
+        raise error(f"expected float16, float32 or float64 for {what}, got {dtype}", path)
+    if external or dataset.is_virtual:
+        raise error(f"{what} keeps its data in another file; only data inside the file are read", path)
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    check_shape(shape, count, path, what, error)
+    needed = count * dataset.dtype.itemsize
+    if plain and stored < needed:
+        raise error(f"{what} declares the shape {shape}, which needs {needed} bytes, but {stored} are stored", path)
+    if not plain and count * dataset.dtype.itemsize > 1100 * max(stored, 1):
+        raise error(f"{what} declares the shape {shape}, far more than its {stored} stored bytes can hold", path)
+    return BlobRecord(tuple(map(int, shape)), count, dtype, lambda: read_dataset(dataset, path, what, error))
+
+
+def read_dataset(dataset: Any, path: str, what: str, error: type[AtrousCaffeError] = WeightsError) -> np.ndarray:
+    """Read a checked dataset as float32.
+
+    Raises
+    ------
+    error
+        The data cannot be read.
+    """
+    out = np.empty(dataset.shape, np.float32)
+    try:
+        if out.size:
+            dataset.read_direct(out)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
+        raise error(f"damaged HDF5 file at {what}: {problem}", path) from None
+    return out
+
+
+def read_hdf5(path: str | Path) -> WeightsFile:
+    """Read an HDF5 weight file; the numbers stay in it until loaded.
+
+    Raises
+    ------
+    WeightsError
+        Not HDF5, no group ``data``, links, data that are not floats, or damage.
+    FileMissingError, FileAccessError
+        No such file, or no right to read it.
+    """
+    file = open_hdf5(path)
+    place = str(path)
+    if "data" not in file:
+        names = ", ".join(sorted(map(str, list(file)[:5]))) or "nothing"
+        raise WeightsError(f"expected a group 'data' with the layers, got {names}; is it another kind of HDF5 file?",
+                           place)
+    layers = tuple(_walk(get_member(file, "data", place), "", place, 0, [0]))
+    if not layers:
+        raise WeightsError("no layers under 'data'", place)
+    return WeightsFile(place, "bvlc", "HDF5 has no dialects", layers, kind="hdf5",
+                       net_problem="an HDF5 weight file holds no net")
+
+
+def _walk(group: Any, prefix: str, path: str, depth: int, seen: list[int]) -> Iterator[LayerWeights]:
+    import h5py
+    if not isinstance(group, h5py.Group):
+        raise WeightsError(f"expected a group, got data at '{group.name}'", path)
+    if depth > MAX_DEPTH:
+        raise WeightsError(f"groups nest deeper than {MAX_DEPTH} at '{group.name}'", path)
+    try:
+        names = list(group)
+    except (OSError, RuntimeError, ValueError, KeyError) as problem:
+        raise WeightsError(f"damaged HDF5 file at '{group.name}': {problem}", path) from None
+    for name in names:
+        seen[0] += 1
+        if seen[0] > MAX_GROUPS:
+            raise WeightsError(f"more than {MAX_GROUPS} groups and datasets: not a net", path)
+        child = get_member(group, name, path)
+        layer = f"{prefix}{name}"
+        if not isinstance(child, h5py.Group):
+            if depth == 0 or not name.isdecimal():
+                raise WeightsError(f"unexpected dataset '{layer}'; blobs are data/<layer>/0, 1, ...", path)
+            continue
+        yield LayerWeights(layer, "", _blobs(child, layer, path))
+        yield from (entry for entry in _walk(child, f"{layer}/", path, depth + 1, seen) if entry.blobs)
+
+
+def _blobs(group: Any, layer: str, path: str) -> tuple[BlobRecord, ...]:
+    """Return the numbered datasets of a layer's group, in order and without gaps."""
+    import h5py
+    numbers = []
+    for name in group:
+        if name.isdecimal() and isinstance(get_member(group, name, path), h5py.Dataset):
+            numbers.append(int(name))
+    numbers.sort()
+    if numbers != list(range(len(numbers))):
+        raise WeightsError(f"the blobs of layer '{layer}' should be numbered 0, 1, ...; got {numbers[:10]}", path)
+    return tuple(dataset_record(get_member(group, str(i), path), path, f"blob {i} of layer '{layer}'")
+                 for i in numbers)
+
+
+def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, half: bool = False) -> None:
+    """Write an HDF5 weight file that Caffe reads, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    params : mapping of str to sequence of ndarray
+        Blobs of each layer; float64 is kept, everything else becomes float32.
+    half : bool, optional
+        Store float16. Caffe reads it; half the size, three digits.
+
+    Raises
+    ------
+    WeightsError
+        A layer name that HDF5 cannot hold, or a value that float16 cannot.
+    FileAccessError
+        The file cannot be written.
+    """
+    import h5py
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_group("data")
+        for name, blobs in params.items():
+            if not name or "\0" in name or any(part in ("", ".") for part in name.split("/")):
+                raise WeightsError(f"HDF5 cannot hold a layer named {name!r}; write a .caffemodel", str(path))
+            group = data.require_group(name)
+            for i, blob in enumerate(blobs):
+                group.create_dataset(str(i), data=_stored(np.asarray(blob), half, f"blob {i} of layer '{name}'", path))
+
+
+def _stored(array: np.ndarray, half: bool, what: str, path: str | Path) -> np.ndarray:
+    if not half:
+        return array if array.dtype == np.float64 else array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        small = array.astype(np.float16)
+    if not np.array_equal(np.isfinite(small), np.isfinite(array)):
+        raise WeightsError(f"{what} has values beyond 65504, which float16 cannot hold", str(path))
+    return small

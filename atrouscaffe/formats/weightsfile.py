@@ -1,0 +1,122 @@
+"""What a weight file holds, whatever its format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from atrouscaffe.errors import AtrousCaffeError, WeightsError
+from atrouscaffe.spec import NetSpec
+
+__all__ = ["MAX_AXES", "BlobRecord", "LayerWeights", "WeightsFile", "check_shape"]
+
+MAX_AXES = 32
+"""Caffe's kMaxBlobAxes."""
+
+
+@dataclass(frozen=True)
+class BlobRecord:
+    """One parameter blob, still in its file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        As stored; the first fork pads to four dimensions on the left.
+    count : int
+    dtype : str
+        As stored: ``"float16"``, ``"float32"`` or ``"float64"``.
+    """
+
+    shape: tuple[int, ...]
+    count: int
+    dtype: str
+    _read: Callable[[], np.ndarray] = field(repr=False, compare=False)
+
+    def load(self) -> np.ndarray:
+        """Read the numbers.
+
+        Returns
+        -------
+        ndarray of `shape`, float32
+            A new array at each call.
+        """
+        return self._read().reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer of a weight file; `type` is the modern name, "" where the format has none."""
+
+    name: str
+    type: str
+    blobs: tuple[BlobRecord, ...]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weight file, checked, its numbers not yet read.
+
+    Attributes
+    ----------
+    path : str
+    dialect : str
+        Wire dialect of a binary file; ``"bvlc"`` for HDF5, which has none.
+    evidence : str
+        Why that dialect.
+    layers : tuple of LayerWeights
+        Also those without blobs, in the order of the file.
+    unknown_fields : tuple of str
+        Fields on the wire that the dialect does not know, ``Message.number (times)``.
+    kind : {"caffemodel", "hdf5"}
+    net : NetSpec or None
+        The net that the file describes; None for HDF5 and where it contradicts itself.
+    net_problem : str
+        Why there is no net.
+    """
+
+    path: str
+    dialect: str
+    evidence: str
+    layers: tuple[LayerWeights, ...]
+    unknown_fields: tuple[str, ...] = ()
+    kind: str = "caffemodel"
+    net: NetSpec | None = None
+    net_problem: str = ""
+
+    def arrays(self) -> dict[str, list[np.ndarray]]:
+        """Load every blob: layer name to its arrays, layers without blobs left out.
+
+        Raises
+        ------
+        WeightsError
+            Two layers with blobs and one name.
+        """
+        loaded: dict[str, list[np.ndarray]] = {}
+        for layer in self.layers:
+            if layer.blobs:
+                if layer.name in loaded:
+                    raise WeightsError(f"two layers named '{layer.name}' have weights", self.path)
+                loaded[layer.name] = [blob.load() for blob in layer.blobs]
+        return loaded
+
+
+def check_shape(shape: Sequence[int], count: int, path: str, what: str,
+                error: type[AtrousCaffeError] = WeightsError) -> tuple[int, ...]:
+    """Return `shape` as a tuple if it is sound and holds `count` numbers.
+
+    Raises
+    ------
+    error
+        A negative dimension, too many of them, or another product.
+    """
+    shape = tuple(int(dim) for dim in shape)
+    if len(shape) > MAX_AXES:
+        raise error(f"{what} declares {len(shape)} dimensions, at most {MAX_AXES} are allowed", path)
+    if any(dim < 0 or dim > 2**31 - 1 for dim in shape):
+        raise error(f"{what} declares the shape {shape}; dimensions go from 0 to {2**31 - 1}", path)
+    if math.prod(shape) != count:
+        raise error(f"{what} declares the shape {shape} of {math.prod(shape)} numbers, but {count} are there", path)
+    return shape
