@@ -25,7 +25,7 @@ SEES = {  # room -> rooms that it may import, beside itself
     "errors": set(), "spec": {"errors"}, "geometry": {"errors"}, "resources": {"errors"},
     "formats": GROUND, "data": GROUND, "metrics": GROUND,
     "runtime": GROUND, "ops": OPS, "crf": OPS, "pydensecrf": OPS | {"crf"},
-    "layers": LAYERS, "graph": LAYERS, "net": NET, "weights": NET, "fillers": NET, "execution": NET,
+    "layers": LAYERS | {"fillers"}, "graph": LAYERS, "net": NET, "weights": NET, "fillers": NET, "execution": NET,
     "solver": NET | {"solver"}, "pipeline": NET | {"solver", "pipeline"},
     "cli": NET | {"solver", "pipeline", "pydensecrf"}, "__init__": {"errors", "spec"}, "__main__": {"cli"},
 }
