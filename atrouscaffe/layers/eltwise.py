@@ -30,9 +30,11 @@ class Eltwise(Layer):
         self.operation: str = self.p.operation
         count, coefficients = len(self.spec.bottoms), tuple(self.p.coeff)
         if coefficients and self.operation != "SUM":
-            raise LayerError(f"eltwise_param.coeff: expected none with operation {self.operation}, got {len(coefficients)}")
+            raise LayerError(f"eltwise_param.coeff: expected none with operation {self.operation}, "
+                             f"got {len(coefficients)}")
         if coefficients and len(coefficients) != count:
-            raise LayerError(f"eltwise_param.coeff: expected one for each of the {count} bottoms, got {len(coefficients)}")
+            raise LayerError(f"eltwise_param.coeff: expected one for each of the {count} bottoms, "
+                             f"got {len(coefficients)}")
         self.coefficients = coefficients or (1.0,) * count
         if self.operation == "SUM":
             self.backward_reads = ()

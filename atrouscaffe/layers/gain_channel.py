@@ -1,0 +1,91 @@
+"""GainChannel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from atrouscaffe.errors import LayerError
+from atrouscaffe.layers.base import Blueprint, Context, Layer, Shape, register
+from atrouscaffe.ops.elementwise import over_tiles
+from atrouscaffe.runtime.blob import Blob
+
+__all__ = ["GainChannel"]
+
+
+@register
+class GainChannel(Layer):
+    """Multiplies each channel by a learned gain that is kept positive (v1's ``gain_channel_layer.cpp``).
+
+    The forward pass changes the parameter itself: gains below `thresh` become `thresh`, and with
+    norm_mean all are scaled to mean 1. In the backward pass `drift` is added to the gradient of the
+    gains below the num_output_nz-th largest, noise of standard deviation `stdev` to all, and with
+    norm_mean the gradient is made zero-mean. The original overwrites the gains' gradient, so that
+    iter_size has no effect on it; here it is added to, as everywhere.
+    """
+
+    type = "GainChannel"
+    options = "gain_channel_param"
+    in_place = True
+    backward_reads = ("bottom",)
+
+    def setup(self) -> None:
+        """Check the options."""
+        if not self.p.has("gain_filler"):
+            raise LayerError("gain_channel_param: expected a gain_filler, as a rule { type: \"constant\" value: 1 }")
+        for name in ("drift", "stdev"):
+            if getattr(self.p, name) < 0:
+                raise LayerError(f"gain_channel_param.{name}: expected at least 0, got {getattr(self.p, name):g}")
+        if self.p.thresh <= 0:
+            raise LayerError(f"gain_channel_param.thresh: expected above 0, got {self.p.thresh:g}")
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the bottom's shape."""
+        self.want_rank(bottoms[0], 4)
+        if not 1 <= self.p.num_output_nz <= bottoms[0][1]:
+            raise LayerError(f"gain_channel_param.num_output_nz: expected 1 to {bottoms[0][1]}, the channels of "
+                             f"bottom[0], got {self.p.num_output_nz}")
+        return [bottoms[0]]
+
+    def param_shapes(self, bottoms: Sequence[Shape]) -> list[Blueprint]:
+        """Return the gains."""
+        return [Blueprint((1, bottoms[0][1], 1, 1), self.p.gain_filler, "gain", 1.0)]
+
+    @staticmethod
+    def _flat(array: np.ndarray) -> np.ndarray:
+        return array.reshape(*array.shape[:2], -1)
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Put the gains in order and multiply."""
+        gain = params[0].array
+        np.maximum(gain, self.p.thresh, out=gain)
+        if self.p.norm_mean:
+            gain /= gain.mean()
+        x, y, factor = self._flat(bottom[0].array), self._flat(top[0].array), gain.reshape(1, -1, 1)
+        over_tiles(x.shape, lambda rows, columns: np.multiply(x[rows, :, columns], factor, out=y[rows, :, columns]))
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """dx = gain dy; the gains get the sum of dy x, with drift, noise and mean as said above."""
+        gain = params[0].array.reshape(-1)
+        x, dx, dy = self._flat(bottom[0].array), self._flat(bottom[0].grad), self._flat(top[0].grad)
+
+        def work(rows: slice, columns: slice) -> np.ndarray:
+            grad = dy[rows, :, columns]
+            total = (grad * x[rows, :, columns]).sum(axis=(0, 2))
+            if ctx.propagate[0]:
+                np.multiply(grad, gain[:, None], out=dx[rows, :, columns])
+            return total
+
+        total = np.sum(over_tiles(x.shape, work), axis=0)
+        if not ctx.param_propagate[0]:
+            return
+        if bottom[0] is top[0]:  # in place the blob holds gain x
+            total = total / gain
+        if self.p.drift > 0:
+            total[gain < np.sort(gain)[-self.p.num_output_nz]] += self.p.drift
+        if self.p.stdev > 0:
+            total += (self.p.stdev * ctx.rng.standard_normal(len(gain))).astype(total.dtype)
+        if self.p.norm_mean:
+            total -= total.mean()
+        params[0].grad[...] += total.reshape(params[0].shape)
