@@ -1,0 +1,144 @@
+"""The command ``atrouscaffe``: finds the sub-command, runs it, turns errors into one paragraph.
+
+Nothing but argparse is imported until a command runs: ``--help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError
+
+__all__ = ["COMMANDS", "build_parser", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": ("atrouscaffe.cli.segment", "segment photographs, folders and videos"),
+    "crf": ("atrouscaffe.cli.crf", "refine saved scores or scribbles by the fully connected CRF"),
+    "crf-search": ("atrouscaffe.cli.crf_search", "find CRF parameters on a list of images"),
+    "evaluate": ("atrouscaffe.cli.evaluate", "score a model on a list of images with ground truth"),
+    "inspect": ("atrouscaffe.cli.inspect", "say what is in a net, weight or mean file, or why it will not load"),
+    "convert": ("atrouscaffe.cli.convert", "convert nets and weights between dialects and formats"),
+}
+"""Name → (module with HELP, add_arguments(parser) and run(args) -> int, one line of help)."""
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Argparse's layout, with room for long option names."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, default: bool) -> None:
+    """Add the options that stand before or behind a command; only those before it set defaults."""
+    def absent(value: object) -> object:
+        return value if default else argparse.SUPPRESS
+
+    parser.add_argument("--threads", type=int, metavar="N", default=absent(None),
+                        help="threads for all computation (ATROUSCAFFE_NUM_THREADS; all processors)")
+    parser.add_argument("--allow-path", action="append", metavar="DIR", default=[],
+                        dest="allow_path" if default else "allow_path_behind",
+                        help="let files named inside a prototxt lie in DIR too; may be repeated")
+    parser.add_argument("--debug", action="store_true", default=absent(False), help="show the traceback of an error")
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser, with the options of `command` alone: only its module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="atrouscaffe", formatter_class=_Formatter, allow_abbrev=False,
+        description="Run, train and measure DeepLab and other Caffe-era segmentation networks without Caffe.",
+        epilog="atrouscaffe COMMAND --help shows the options of a command.")
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    _add_common(parser, default=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (module_name, line) in COMMANDS.items():
+        if name != command:
+            commands.add_parser(name, help=line, add_help=False)
+            continue
+        module = importlib.import_module(module_name)
+        sub = commands.add_parser(name, help=line, description=module.HELP, formatter_class=_Formatter,
+                                  allow_abbrev=False)
+        module.add_arguments(sub)
+        _add_common(sub, default=False)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def _command_of(argv: Sequence[str]) -> str | None:
+    """Return the first word of `argv` that is a command, skipping options and their values."""
+    words = iter(argv)
+    for word in words:
+        if word in ("--threads", "--allow-path"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word if word in COMMANDS else None
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Returns
+    -------
+    int
+        0, the command's own status, 2 for an error that the user can mend, 130 when interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its decoders' warnings are errors of ours already
+    debug = "--debug" in argv
+    try:
+        args = build_parser(_command_of(argv)).parse_args(argv)
+        if args.version:
+            from atrouscaffe import __version__
+
+            print(f"atrouscaffe {__version__}")
+            return 0
+        if args.command is None:
+            build_parser().print_help(sys.stderr)
+            return USER_ERROR
+        args.allow_path = args.allow_path + args.allow_path_behind
+        if args.threads is not None:
+            _set_threads(args.threads)
+        return args.run(args)
+    except AtrousCaffeError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        return USER_ERROR
+    except MemoryError:
+        if debug:
+            raise
+        _complain("out of memory; use a smaller input, or raise the limit that this process runs under")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away: that is its business
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _set_threads(n: int) -> None:
+    if n < 1:
+        raise ArgumentError(f"--threads: expected at least 1, got {n}")
+    os.environ["ATROUSCAFFE_NUM_THREADS"] = str(n)  # for processes that this one starts
+    from atrouscaffe.runtime.threads import set_num_threads
+
+    set_num_threads(n)
+
+
+def _complain(message: str) -> None:
+    """Write one paragraph to stderr, wrapped to the terminal, if it is one."""
+    text = f"atrouscaffe: {' '.join(message.split())}"
+    if sys.stderr.isatty():
+        text = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
