@@ -24,16 +24,31 @@ class Datum:
 
     Attributes
     ----------
-    array : (C, H, W) uint8 or float32, or None
-        The pixels; None if they are encoded.
-    encoded : bytes or None
-        A JPEG or PNG file.
+    channels, height, width : int
+        0 where an encoded image leaves them out.
+    data : bytes
+        The pixels, or with `encoded` a JPEG or PNG file; empty if `float_data` has the pixels.
+    float_data : ndarray of float32
+        Empty unless the pixels are floats.
+    encoded : bool
     label : int
     """
 
-    array: np.ndarray | None
-    encoded: bytes | None
+    channels: int
+    height: int
+    width: int
+    data: bytes
+    float_data: np.ndarray
+    encoded: bool
     label: int
+
+    @property
+    def array(self) -> np.ndarray | None:
+        """The pixels, (C, H, W) uint8 or float32; None if they are encoded."""
+        if self.encoded:
+            return None
+        flat = np.frombuffer(self.data, np.uint8) if self.data else self.float_data
+        return flat.reshape(self.channels, self.height, self.width)
 
 
 def parse_datum(data: bytes, where: str = "<datum>") -> Datum:
@@ -51,20 +66,19 @@ def parse_datum(data: bytes, where: str = "<datum>") -> Datum:
         Damage, or a shape that does not fit the bytes that are there.
     """
     record = Reader(FileBytes(data, where), schema("bvlc"), DataError).message("Datum")
-    label = record.get("label", 0)
     pixels, floats = record.get("data", b""), record.get("float_data")
-    if record.get("encoded"):
-        if not pixels:
-            raise DataError("an encoded Datum without data", where)
-        return Datum(None, pixels, label)
     shape = tuple(record.get(name, 0) for name in ("channels", "height", "width"))
-    if any(dim < 1 for dim in shape) or math.prod(shape) > MAX_PIXELS:
-        raise DataError(f"a Datum of shape {shape}; expected positive channels, height and width", where)
-    there = len(pixels) or (len(floats) if floats is not None else 0)
-    if there != math.prod(shape):
-        raise DataError(f"a Datum of shape {shape} needs {math.prod(shape)} values, {there} are there", where)
-    array = np.frombuffer(pixels, np.uint8).copy() if pixels else floats.load()  # type: ignore[union-attr]
-    return Datum(array.reshape(shape), None, label)
+    encoded = record.get("encoded", False)
+    if encoded and not pixels:
+        raise DataError("an encoded Datum without data", where)
+    if not encoded:
+        if any(dim < 1 for dim in shape) or math.prod(shape) > MAX_PIXELS:
+            raise DataError(f"a Datum of shape {shape}; expected positive channels, height and width", where)
+        there = len(pixels) or (0 if floats is None else len(floats))
+        if there != math.prod(shape):
+            raise DataError(f"a Datum of shape {shape} needs {math.prod(shape)} values, {there} are there", where)
+    loaded = np.empty(0, np.float32) if floats is None or pixels else floats.load()
+    return Datum(*shape, pixels, loaded, encoded, record.get("label", 0))
 
 
 def serialize_datum(array: np.ndarray | None, label: int = 0, *, encoded: bytes | None = None) -> bytes:
