@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-NOT_KEPT: dict[str, str] = {}
+NOT_KEPT: dict[str, str] = {
+    "v1_densecrf_batch2": "the original refines every image of a batch with the colours of the first",
+    "v2_densecrf_batch2": "the original refines every image of a batch with the colours of the first",
+    "v1_histogram_batch": "the original adds the counts of all images into the first image's row",
+    "v1_mvn_meanonly": "the original passes the gradient unchanged, though the forward pass subtracts the mean",
+    "v1_softmaxloss_all_ignored_v1": "the original divides 0 by 0 where every pixel is ignored; here loss and gradient are 0",
+    "v2_biaschannel_bglabel_image": "the original ignores background_label with label_type IMAGE; here it counts",
+}

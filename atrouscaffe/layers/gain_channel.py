@@ -14,15 +14,52 @@ from atrouscaffe.runtime.blob import Blob
 __all__ = ["GainChannel"]
 
 
+def drift_threshold(gains: list[float], kept: int) -> float:
+    """Return the gain below which the original lets gains drift: one of the `kept` largest.
+
+    It takes place ``kept - 1`` after asking std::nth_element for place `kept`, which leaves the larger
+    ones in no defined order: as often as not not the smallest of them. To reach the same gains, this
+    does the same selection as the library that it was built with: pivots that are the median of three,
+    parts exchanged from both ends, and sorting once at most three are left. Where that selection
+    degenerates, and with ``kept == len(gains)``, where the original reads an unsorted place, it is the
+    `kept`-th largest.
+    """
+    a, first, last = list(gains), 0, len(gains)
+    if any(gain != gain for gain in gains):
+        return float("nan")  # nothing is below it; the solver looks for NaN itself
+    if kept == len(gains):
+        return min(gains)
+    for _ in range(2 * (len(gains).bit_length() - 1)):
+        if last - first <= 3:
+            a[first:last] = sorted(a[first:last], reverse=True)
+            return a[kept - 1]
+        middle = first + (last - first) // 2
+        pivot = sorted((first + 1, middle, last - 1), key=lambda i: a[i])[1]
+        a[first], a[pivot] = a[pivot], a[first]
+        low, high = first + 1, last
+        while True:
+            while a[low] > a[first]:
+                low += 1
+            high -= 1
+            while a[first] > a[high]:
+                high -= 1
+            if low >= high:
+                break
+            a[low], a[high] = a[high], a[low]
+            low += 1
+        first, last = (low, last) if low <= kept else (first, low)
+    return sorted(gains, reverse=True)[kept - 1]
+
+
 @register
 class GainChannel(Layer):
     """Multiplies each channel by a learned gain that is kept positive (v1's ``gain_channel_layer.cpp``).
 
     The forward pass changes the parameter itself: gains below `thresh` become `thresh`, and with
     norm_mean all are scaled to mean 1. In the backward pass `drift` is added to the gradient of the
-    gains below the num_output_nz-th largest, noise of standard deviation `stdev` to all, and with
-    norm_mean the gradient is made zero-mean. The original overwrites the gains' gradient, so that
-    iter_size has no effect on it; here it is added to, as everywhere.
+    gains below one of the num_output_nz largest (see `drift_threshold`), noise of standard deviation
+    `stdev` to all, and with norm_mean the gradient is made zero-mean. The original overwrites the
+    gains' gradient, so that iter_size has no effect on it; here it is added to, as everywhere.
     """
 
     type = "GainChannel"
@@ -83,7 +120,7 @@ class GainChannel(Layer):
         if bottom[0] is top[0]:  # in place the blob holds gain x
             total = total / gain
         if self.p.drift > 0:
-            total[gain < np.sort(gain)[-self.p.num_output_nz]] += self.p.drift
+            total[gain < drift_threshold(gain.tolist(), self.p.num_output_nz)] += self.p.drift
         if self.p.stdev > 0:
             total += (self.p.stdev * ctx.rng.standard_normal(len(gain))).astype(total.dtype)
         if self.p.norm_mean:
