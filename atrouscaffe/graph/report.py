@@ -172,6 +172,11 @@ def _size(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
+def _mb(nbytes: int) -> str:
+    """Write a number of bytes with about three digits."""
+    return f"{nbytes / 1e6:,.0f} MB" if nbytes >= 1e8 else f"{nbytes / 1e6:.3g} MB"
+
+
 def _pair(values: Sequence[Any]) -> str:
     """Write (height, width) briefly: one number where both agree, `all` for the whole input."""
     words = ["all" if value is None else f"{value:g}" for value in values]
@@ -198,18 +203,15 @@ def render(report: dict[str, Any]) -> str:
              ("outputs", ", ".join(f"{name} {_size(shape)}" for name, shape in report["outputs"].items()) or "none"),
              ("parameters", f"{report['parameters']:,}"),
              ("work", f"{report['macs'] / 1e9:,.3f} GMAC, {report['flops'] / 1e9:,.3f} GFLOP a forward pass"),
-             ("peak memory", f"{report['peak_memory_bytes'] / 1e6:,.0f} MB as it runs in {report['phase']}; "
-                             f"{memory['dropping_blobs'] / 1e6:,.0f} MB dropping blobs, "
-                             f"{memory['keeping_blobs'] / 1e6:,.0f} MB keeping them, "
-                             f"{memory['with_gradients'] / 1e6:,.0f} MB with gradients "
-                             f"({memory['parameters'] / 1e6:,.0f} MB of it parameters)")]
+             ("peak memory", f"{_mb(report['peak_memory_bytes'])} ({_mb(memory['dropping_blobs'])} dropping blobs, "
+                             f"{_mb(memory['keeping_blobs'])} keeping them, {_mb(memory['with_gradients'])} with "
+                             f"gradients; parameters {_mb(memory['parameters'])})")]
     field = report["receptive_field"]
     if report["score_layer"] is not None:
-        text = f"{_pair(field['true'])} pixels"
+        text = f"{_pair(field['true'])} pixels at {report['score_layer']}"
         if field["paper_padded"] is not None:
             text += (f"; by the paper's rule {field['paper_padded']} padded, "
                      f"{field['paper_convolutional']} convolutional")
-        facts += [("stride", f"{_pair(report['stride'])} at {report['score_layer']}"),
-                  ("receptive field", f"{text} at {report['score_layer']}")]
+        facts += [("stride", f"{_pair(report['stride'])} at {report['score_layer']}"), ("receptive field", text)]
     width = max(len(name) for name, _ in facts)
     return "\n".join([*table, "", *(f"{name.ljust(width)}  {text}" for name, text in facts)])

@@ -1,0 +1,156 @@
+"""``atrouscaffe inspect``: each kind of file, its JSON, and files that do not load."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atrouscaffe.cli.main import main
+from atrouscaffe.formats.caffemodel import write_caffemodel
+from atrouscaffe.formats.mean import write_mean
+from atrouscaffe.formats.prototxt import parse_net
+from tests.conftest import ORACLE, ROOT
+
+V1, V2 = ORACLE / "nets/v1_deeplab_largefov", ORACLE / "nets/v2_deeplab_largefov"
+LARGEFOV = ROOT / "prototxt/deeplab-largefov"
+NET = """name: "small"
+input: "data" input_shape { dim: 1 dim: 2 dim: 5 dim: 7 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 3 kernel_size: 1 } }
+"""
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = main(["inspect", *(str(word) for word in words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    status, out, err = inspect(capsys, *words, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def documented(kind: str) -> set[str]:
+    """Keys that docs/inspect.md lists for a kind."""
+    section = (ROOT / "docs/inspect.md").read_text().split(f"## kind: {kind}\n")[1].split("\n## ")[0]
+    return {key for row in re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+
+
+def test_net_as_text_shows_shapes_and_both_receptive_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = inspect(capsys, LARGEFOV / "deploy.prototxt")
+    assert status == 0
+    assert re.search(r"fc6 +Convolution +fc6 1x1024x65x65 +4,719,616", out)
+    assert "20,505,429" in out and "435 pixels at fc8_voc12" in out and "224 padded, 404 convolutional" in out
+
+
+def test_net_as_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, LARGEFOV / "deploy.prototxt")
+    assert set(report) == documented("net") | {"kind", "path"}
+    assert report["parameters"] == 20_505_429 and report["dialect"] == "v1" and report["phase"] == "TEST"
+    assert set(report["layers"][0]) == {"name", "type", "bottoms", "tops", "shapes", "params", "param_shapes", "macs",
+                                        "stride", "receptive_field"}
+
+
+def test_net_when_given_another_input_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, LARGEFOV / "deploy.prototxt", "--input-shape", "2,3,306,306")
+    assert report["outputs"] == {"fc8_interp": [2, 21, 313, 313]}
+    named = as_json(capsys, LARGEFOV / "deploy.prototxt", "--input-shape", "data=1x3x321x321")
+    assert named["outputs"] == {"fc8_interp": [1, 21, 321, 321]}
+
+
+def test_net_with_inputs_in_train_only_is_shown_in_train(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"--set={name}={value}" for name, value in (("DATA_ROOT", "VOC"), ("EXP", "voc12"), ("NET_ID", "n"),
+                                                         ("TRAIN_SET", "train"), ("NUM_LABELS", "21"))]
+    report = as_json(capsys, LARGEFOV / "train.prototxt", *words)
+    assert report["phase"] == "TRAIN" and report["layers"][0]["shapes"][0] == [30, 3, 321, 321]
+    status, _, err = inspect(capsys, LARGEFOV / "train.prototxt", *words, "--phase", "test")
+    assert status == 2 and "'data'" in err
+    status, _, err = inspect(capsys, LARGEFOV / "train.prototxt", *words[:-1])
+    assert status == 2 and "NUM_LABELS" in err
+
+
+@pytest.mark.parametrize(("folder", "dialect"), [(V1, "v1"), (V2, "v2")])
+def test_weights_written_by_the_originals(capsys: pytest.CaptureFixture[str], folder: Path, dialect: str) -> None:
+    report = as_json(capsys, folder / "weights.caffemodel")
+    assert set(report) == documented("weights") | {"kind", "path"}
+    assert report["dialect"] == dialect and report["evidence"]
+    layers = {layer["name"]: layer for layer in report["layers"] if layer["blobs"]}
+    assert layers["fc6"]["type"] == "Convolution"
+    assert layers["fc6"]["blobs"][0]["shape"][2:] == [3, 3] and report["nonfinite"] == 0
+    status, out, _ = inspect(capsys, folder / "weights.caffemodel")
+    assert status == 0 and f"dialect {dialect}" in out
+
+
+def test_weights_with_values_that_are_not_finite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    weights = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1)
+    weights[1] = [[[np.nan]], [[np.inf]]]
+    path = tmp_path / "bad.caffemodel"
+    write_caffemodel(path, parse_net(NET), {"c": [weights, np.full(3, np.nan, np.float32)]})
+    report = as_json(capsys, path)
+    first, second = report["layers"][-1]["blobs"]
+    assert (first["nonfinite"], first["min"], first["max"], first["mean"]) == (2, 0.0, 5.0, 2.5)
+    assert (second["nonfinite"], second["min"], second["mean"]) == (3, None, None)
+    assert report["nonfinite"] == 5 and report["parameters"] == 9
+    _, out, _ = inspect(capsys, path)
+    assert "2 of 6 NaN or infinite" in out and "5 values" in out
+
+
+def test_mean_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mean = np.stack([np.full((2, 5), value, np.float32) for value in (104, 117, 123)])
+    for name in ("mean.binaryproto", "mean.npy"):
+        write_mean(tmp_path / name, mean)
+        report = as_json(capsys, tmp_path / name)
+        assert set(report) == documented("mean") | {"kind", "path"}
+        assert (report["shape"], report["channel_means"]) == ([3, 2, 5], [104.0, 117.0, 123.0])
+
+
+def test_solver_and_its_state(capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, LARGEFOV / "solver.prototxt", "--set", "EXP=voc12", "--set", "NET_ID=net")
+    assert set(report) == documented("solver") | {"kind", "path"}
+    assert report["options"]["base_lr"] == 0.001 and report["options"]["snapshot_prefix"] == "voc12/model/net/train"
+    state = next((ORACLE / "solver").rglob("*.solverstate"))
+    report = as_json(capsys, state)
+    assert set(report) == documented("state") | {"kind", "path"}
+    assert report["iteration"] == 4 and report["history"]
+
+
+BAD = {
+    "empty.caffemodel": (b"", "empty"),
+    "page.caffemodel": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "HTML"),
+    "pointer.caffemodel": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "Git-LFS"),
+    "net.caffemodel": (NET.encode(), "text"),
+    "weights.prototxt": ((V1 / "weights.caffemodel").read_bytes(), "expected a text net"),
+    "cut.caffemodel": ((V1 / "weights.caffemodel").read_bytes()[:-3], ""),
+    "unknown.prototxt": (b'layer { name: "x" tipe: "ReLU" }', "tipe"),
+    "mean.npy": (b"\x93NUMPY", "npy"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_file_that_does_not_load_says_why(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, word = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    status, out, err = inspect(capsys, tmp_path / name, "--json")
+    assert status == 2 and err.startswith("atrouscaffe: ") and err.count("\n") == 1 and word in err
+    assert json.loads(out)["problem"] in err
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (["missing.caffemodel"], "no such file"), (["deploy.prototxt", "--input-shape", "0,3"], "at least 1"),
+    (["deploy.prototxt", "--input-shape", "label=1,3,5,5"], "no input 'label'"),
+    (["deploy.prototxt", "--set", "EXP"], "NAME=VALUE"), (["deploy.txt"], "--as|suffix"),
+    (["solver.prototxt", "--phase", "test"], "--phase is for nets"),
+    (["solver.prototxt", "--dialect", "v1"], "--dialect is for nets"), (["deploy.prototxt", "--dialect", "v9"], "v9")])
+def test_wrong_options_are_one_paragraph(words: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = inspect(capsys, LARGEFOV / words[0], *words[1:])
+    assert status == 2 and re.search(problem, err) and err.count("\n") == 1
+
+
+def test_as_overrides_the_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.txt").write_text(NET)
+    assert as_json(capsys, tmp_path / "model.txt", "--as", "net")["name"] == "small"
