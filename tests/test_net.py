@@ -1,0 +1,269 @@
+"""Net's public face: constructors, passes, gradients, weights, as pycaffe's users know them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atrouscaffe import TEST, TRAIN, Net
+from atrouscaffe.errors import ArgumentError, NameNotFoundError, ShapeError, WeightsError
+
+TEXT = """
+name: "small"
+input: "data" input_shape { dim: 2 dim: 3 dim: 5 dim: 7 }
+force_backward: true
+layer { name: "c1" type: "Convolution" bottom: "data" top: "x"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "r1" type: "ReLU" bottom: "x" top: "x" }
+layer { name: "c2" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }
+layer { name: "c3" type: "Convolution" bottom: "x" top: "z"
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }
+layer { name: "s" type: "Eltwise" bottom: "y" bottom: "z" top: "out" }
+"""
+
+
+@pytest.fixture
+def prototxt(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+@pytest.fixture
+def weights(prototxt, tmp_path):
+    path = tmp_path / "net.caffemodel"
+    Net(prototxt, TEST, seed=5).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((2, 3, 5, 7)).astype(np.float32)
+
+
+def reference(net, data):
+    """The net's output by plain sums over taps, in float64."""
+    def conv(x, name, pad):
+        weight, bias = (blob.data.astype(np.float64) for blob in net.params[name])
+        x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        k = weight.shape[2]
+        out = 0
+        for i in range(k):
+            for j in range(k):
+                patch = x[:, :, i:x.shape[2] - k + 1 + i, j:x.shape[3] - k + 1 + j]
+                out = out + np.einsum("oc,nchw->nohw", weight[:, :, i, j], patch)
+        return out + bias[:, None, None]
+
+    x = np.maximum(conv(data.astype(np.float64), "c1", 1), 0)
+    return conv(x, "c2", 0) + conv(x, "c3", 0)
+
+
+@pytest.mark.parametrize("how", ["weights, phase", "phase, weights=", "phase=, weights=", "list", "Path"])
+def test_constructors_of_pycaffe_load_the_same_net(prototxt, weights, data, how, tmp_path):
+    net = {"weights, phase": lambda: Net(prototxt, weights, TEST),
+           "phase, weights=": lambda: Net(prototxt, TEST, weights=weights),
+           "phase=, weights=": lambda: Net(prototxt, phase=TEST, weights=weights),
+           "list": lambda: Net(prototxt, [weights, weights], TEST),
+           "Path": lambda: Net(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", TEST)}[how]()
+    assert net.phase == TEST
+    out = net.forward(data=data)
+    assert list(out) == ["out"] == net.outputs
+    np.testing.assert_allclose(out["out"], reference(net, data), atol=1e-5)
+
+
+def test_names_are_those_of_pycaffe(prototxt):
+    net = Net(prototxt, TRAIN)
+    assert net.inputs == ["data"]
+    assert list(net.blobs) == ["data", "x", "y", "z", "out"]
+    assert list(net.params) == ["c1", "c2", "c3"]
+    assert [layer.type for layer in net.layers] == ["Input", "Convolution", "ReLU", "Convolution", "Convolution",
+                                                    "Eltwise"]
+    assert net.layer_dict["c1"].blobs[0].data.shape == (4, 3, 3, 3)
+    assert net.top_names["r1"] == net.bottom_names["r1"] == ["x"]
+    assert net.params["c1"][1].data.shape == (4,)
+
+
+def test_what_was_last_written_to_an_input_is_what_runs(prototxt, data):
+    net = Net(prototxt, TEST, seed=1)
+    net.blobs["data"].data[...] = data
+    first = net.forward()["out"].copy()
+    np.testing.assert_allclose(first, reference(net, data), atol=1e-5)
+    np.testing.assert_array_equal(net.forward()["out"], first)
+
+
+def test_forward_in_parts_equals_forward_at_once(prototxt, data):
+    net = Net(prototxt, TEST, seed=1)
+    whole = net.forward(data=data)["out"].copy()
+    net.blobs["out"].data[...] = 0
+    assert list(net.forward(end="r1", data=data)) == ["x"]
+    assert list(net.forward(start="c2", blobs=["y"])) == ["out", "y"]
+    np.testing.assert_array_equal(net.blobs["out"].data, whole)
+
+
+def test_reshape_of_an_input_reshapes_all(prototxt, rng):
+    net = Net(prototxt, TEST, seed=1)
+    data = rng.standard_normal((1, 3, 9, 4)).astype(np.float32)
+    net.blobs["data"].reshape(*data.shape)
+    net.reshape()
+    assert net.blobs["out"].data.shape == (1, 3, 9, 4)
+    np.testing.assert_allclose(net.forward(data=data)["out"], reference(net, data), atol=1e-5)
+    with pytest.raises(ShapeError, match="expected \\(4, 3, 3, 3\\)"):
+        net.blobs["data"].reshape(1, 2, 9, 4)
+        net.reshape()
+
+
+def test_backward_starts_from_written_diffs_and_adds_to_parameters(prototxt, data, rng):
+    net = Net(prototxt, TEST, seed=1, dtype=np.float64)
+    top = rng.standard_normal((2, 3, 5, 7))
+    net.forward(data=data)
+    net.blobs["out"].diff[...] = top
+    assert list(net.backward()) == ["data"]
+    once = net.params["c1"][0].diff.copy()
+    net.blobs["out"].diff[...] = top
+    net.backward()
+    np.testing.assert_allclose(net.params["c1"][0].diff, 2 * once)
+    net.clear_param_diffs()
+    assert not net.params["c1"][0].diff.any()
+
+    def objective():
+        return float((net.forward()["out"] * top).sum())
+
+    for array, gradient in [(net.blobs["data"].data, net.blobs["data"].diff), (net.params["c1"][0].data, once),
+                            (net.params["c1"][1].data, None)]:
+        if gradient is None:
+            net.forward()
+            net.backward(out=top)
+            gradient = net.params["c1"][1].diff.copy()
+        gradient, index = gradient.copy(), tuple(n // 2 for n in array.shape)
+        array[index] += 1e-6
+        above = objective()
+        array[index] -= 2e-6
+        below = objective()
+        array[index] += 1e-6
+        assert (above - below) / 2e-6 == pytest.approx(gradient[index], rel=1e-5, abs=1e-7)
+
+
+def test_loss_tops_start_from_their_weight():
+    text = """
+    input: "s" input_shape { dim: 2 dim: 3 } input: "label" input_shape { dim: 2 }
+    layer { name: "ip" type: "InnerProduct" bottom: "s" top: "p"
+            inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "p" bottom: "label" top: "loss" loss_weight: 2 }
+    """
+    net = Net(text, TRAIN, seed=1)
+    net.forward(s=np.eye(2, 3), label=np.array([0, 2]))
+    assert net.blobs["loss"].diff == 2
+    assert net.loss == pytest.approx(2 * float(net.blobs["loss"].data))
+    net.backward()
+    doubled = net.params["ip"][0].diff.copy()
+    net.clear_param_diffs()
+    net.blobs["loss"].diff[...] = 1
+    net.backward()
+    np.testing.assert_allclose(net.params["ip"][0].diff, doubled / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5"])
+def test_save_and_copy_from_give_the_same_numbers(prototxt, tmp_path, suffix):
+    one, two = Net(prototxt, TEST, seed=1), Net(prototxt, TEST, seed=2)
+    one.save(tmp_path / f"w{suffix}")
+    report = two.copy_from(tmp_path / f"w{suffix}")
+    assert report.complete and report.loaded == ["c1", "c2", "c3"]
+    for name in one.params:
+        for a, b in zip(one.params[name], two.params[name]):
+            np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_missing_mismatched_and_unused_layers_are_told(weights, capsys):
+    text = TEXT.replace('"c2"', '"new"').replace("num_output: 4", "num_output: 5")
+    with pytest.raises(WeightsError) as caught:
+        Net(text, TEST, weights=weights)
+    for words in ("1 missing", "new: not in the file", "c1: blob 0: expected (5, 3, 3, 3), got (4, 3, 3, 3)",
+                  "c2: not in the net", "allow_missing"):
+        assert words in str(caught.value)
+    net = Net(text, TEST, weights=weights, allow_missing=True)
+    assert net.reports[0].missing == ["new"]
+    assert [name for name, _ in net.reports[0].mismatched] == ["c1", "c3"]
+    assert net.reports[0].unused == ["c2"]
+    assert "missing     new" in capsys.readouterr().err
+
+
+def test_nothing_is_copied_when_something_does_not_fit(weights):
+    net = Net(TEXT.replace('"c3"', '"other"'), TEST, seed=9)
+    before = net.params["c1"][0].data.copy()
+    with pytest.raises(WeightsError):
+        net.copy_from(weights)
+    np.testing.assert_array_equal(net.params["c1"][0].data, before)
+
+
+def test_weights_for_layers_that_the_net_lacks_are_no_error(weights):
+    cut = TEXT[:TEXT.index('layer { name: "s"')].replace('"c3"', '"c2b"', 0)
+    net = Net(cut[:cut.index('layer { name: "c3"')], TEST, weights=weights)
+    assert net.reports[0].unused == ["c3"]
+
+
+def test_share_with_uses_the_same_memory(prototxt):
+    one, two = Net(prototxt, TEST, seed=1), Net(prototxt, TEST, seed=2)
+    two.share_with(one)
+    one.params["c1"][0].data[...] = 7
+    assert (two.params["c1"][0].data == 7).all()
+
+
+def test_forward_all_runs_more_rows_than_a_batch(prototxt, rng):
+    net = Net(prototxt, TEST, seed=1)
+    rows = rng.standard_normal((5, 3, 5, 7)).astype(np.float32)
+    out = net.forward_all(data=rows, blobs=["x"])
+    assert out["out"].shape == (5, 3, 5, 7) and out["x"].shape == (5, 4, 5, 7)
+    np.testing.assert_allclose(out["out"], reference(net, rows), atol=1e-5)
+    blobs, diffs = net.forward_backward_all(data=rows, out=np.ones_like(out["out"]))
+    np.testing.assert_array_equal(blobs["out"], out["out"])
+    assert diffs["data"].shape == rows.shape
+
+
+def test_wrong_names_and_shapes_are_explained(prototxt, data):
+    net = Net(prototxt, TEST)
+    with pytest.raises(KeyError, match="nearest name is 'data'"):
+        net.blobs["dta"]
+    with pytest.raises(KeyError, match="no layer with parameters 'r1'"):
+        net.params["r1"]
+    with pytest.raises(NameNotFoundError, match="nearest name is 'c1'"):
+        net.forward(end="c11")
+    with pytest.raises(ArgumentError, match="no input image"):
+        net.forward(image=data)
+    with pytest.raises(ShapeError, match=r"expected shape \(2, 3, 5, 7\), got \(1, 3, 5, 7\)"):
+        net.forward(data=data[:1])
+    with pytest.raises(ArgumentError, match="phase"):
+        Net(prototxt, 2)
+    with pytest.raises(ArgumentError, match="weight file or a phase"):
+        Net(prototxt, 1.5)
+
+
+def test_arrays_outlive_their_net(prototxt, data):
+    import gc
+
+    net = Net(prototxt, TEST, seed=1)
+    out, weight = net.forward(data=data)["out"], net.params["c1"][0].data
+    copies = out.copy(), weight.copy()
+    del net
+    gc.collect()
+    np.testing.assert_array_equal(out, copies[0])
+    np.testing.assert_array_equal(weight, copies[1])
+
+
+def test_results_do_not_depend_on_the_number_of_threads(prototxt, data):
+    from atrouscaffe.runtime.threads import set_num_threads
+
+    results = []
+    for threads in (1, 2, 3):
+        set_num_threads(threads)
+        try:
+            net = Net(prototxt, TEST, seed=1)
+            net.forward(data=data)
+            net.backward(out=np.ones((2, 3, 5, 7)))
+            results.append([net.blobs["out"].data.copy(), net.blobs["data"].diff.copy(),
+                            net.params["c1"][0].diff.copy()])
+        finally:
+            set_num_threads(None)
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            np.testing.assert_array_equal(a, b)
