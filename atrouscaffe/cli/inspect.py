@@ -12,6 +12,7 @@ from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
 if TYPE_CHECKING:
     from atrouscaffe.formats.weightsfile import BlobRecord
+    from atrouscaffe.pipeline.registry import KnownModel
     from atrouscaffe.spec import NetSpec, Phase
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -108,13 +109,34 @@ def _net(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.formats.prototxt import read_net
     from atrouscaffe.graph.graph import Graph
     from atrouscaffe.graph.report import describe, render
+    from atrouscaffe.pipeline.registry import by_name
 
     spec = read_net(args.file, variables=_variables(args.variables), dialect=args.dialect)
     inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
     shapes = dict(_shape(word, inputs) for word in args.shapes)
     paths = PathGuard(spec.path, getattr(args, "allow_path", None) or ())
     report = describe(Graph(spec, _phase(spec, args.phase), paths=paths, input_shapes=shapes))
-    return report, render(report)
+    known = by_name(spec.name)
+    report |= {"known": [known.name] if known else [], "known_by": "name" if known else None}
+    return report, "\n".join([render(report), *([_table(_about(known))] if known else [])])
+
+
+def _about(model: KnownModel) -> list[tuple[str, str]]:
+    """Return what the registry has on a model, for the table."""
+    size = f"{model.weights}, about {model.megabytes:.0f} MB" if model.weights else model.note
+    rows = [("known as", model.title), ("weights", size), ("published", model.published), ("CRF preset", model.crf)]
+    return [(name.ljust(len("receptive field")), text) for name, text in rows if text]
+
+
+def _recognised(path: str, parameters: int) -> tuple[list[KnownModel], str | None]:
+    """Return the models whose weights a file is, or may be by the number of parameters, and how that was told."""
+    from atrouscaffe.pipeline.registry import KNOWN, by_weights
+
+    exact = by_weights(path)
+    if exact is not None:
+        return [exact], "sha256"
+    alike = [model for model in KNOWN if model.weights and model.parameters == parameters]
+    return alike, "parameters" if alike else None
 
 
 def _plain(value: Any) -> Any:
@@ -173,6 +195,8 @@ def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
               "nonfinite": sum(blob["nonfinite"] for blob in blobs),
               "duplicates": sorted({name for name in names if names.count(name) > 1}),
               "unknown_fields": list(file.unknown_fields)}
+    known, how = _recognised(args.file, report["parameters"])
+    report |= {"known": [model.name for model in known], "known_by": how}
     rows = [("layer", "type", "blob", "dtype", "values")]
     for layer in layers:
         for i, blob in enumerate(layer["blobs"]):
@@ -184,6 +208,10 @@ def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
              ("layers", f"{len(layers)}, {len(names)} of them with weights"),
              ("parameters", f"{report['parameters']:,}"),
              ("not finite", f"{report['nonfinite']:,} values" if report["nonfinite"] else "none")]
+    if how == "sha256":
+        facts += [("known as", known[0].title), ("CRF preset", known[0].crf)]
+    elif known:
+        facts.append(("fits", f"{', '.join(model.name for model in known)} (as many parameters; --model names a net)"))
     if report["duplicates"]:
         facts.append(("duplicates", f"{', '.join(report['duplicates'])}; no net takes a name that is there twice"))
     if file.unknown_fields:

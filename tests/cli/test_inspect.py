@@ -100,6 +100,27 @@ def test_weights_with_values_that_are_not_finite(capsys: pytest.CaptureFixture[s
     assert "2 of 6 NaN or infinite" in out and "5 values" in out
 
 
+def test_known_models_are_named(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
+    report = as_json(capsys, LARGEFOV / "deploy.prototxt")
+    assert (report["known"], report["known_by"]) == (["deeplab-largefov"], "name")
+    _, out, _ = inspect(capsys, LARGEFOV / "deploy.prototxt")
+    assert "train2_iter_8000.caffemodel, about 82 MB" in out
+    weights = shared_data / "models/deeplabv3_mnv2/deeplabv3_mnv2_dm05_voc.caffemodel"
+    report = as_json(capsys, weights)
+    assert (report["known"], report["known_by"]) == (["deeplabv3_mnv2_dm05_voc"], "sha256")
+    report = as_json(capsys, V1 / "weights.caffemodel")
+    assert (report["known"], report["known_by"]) == ([], None)
+
+
+def test_weights_of_a_published_size_are_said_to_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.caffemodel"
+    write_caffemodel(path, parse_net(NET), {"c": [np.zeros((688_357 - 3,), np.float32), np.zeros(3, np.float32)]})
+    report = as_json(capsys, path)
+    assert (report["known"], report["known_by"]) == (["deeplabv3_mnv2_dm05_voc"], "parameters")
+    _, out, _ = inspect(capsys, path)
+    assert "as many parameters" in out
+
+
 def test_mean_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mean = np.stack([np.full((2, 5), value, np.float32) for value in (104, 117, 123)])
     for name in ("mean.binaryproto", "mean.npy"):
