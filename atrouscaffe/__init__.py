@@ -15,14 +15,40 @@ if TYPE_CHECKING:
     from atrouscaffe.crf.densecrf import DenseCRF
     from atrouscaffe.net import Net
     from atrouscaffe.pipeline.segment import Segmenter
+    from atrouscaffe.solver.solver import (
+        AdaDeltaSolver,
+        AdaGradSolver,
+        AdamSolver,
+        NesterovSolver,
+        RMSPropSolver,
+        SGDSolver,
+        get_solver,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["TEST", "TRAIN", "AtrousCaffeError", "DenseCRF", "Net", "Segmenter", "__version__"]
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "AtrousCaffeError",
+    "DenseCRF",
+    "NesterovSolver",
+    "Net",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Segmenter",
+    "__version__",
+    "get_solver",
+]
 
 _LAZY = {
     "DenseCRF": "atrouscaffe.crf.densecrf",
     "Net": "atrouscaffe.net",
     "Segmenter": "atrouscaffe.pipeline.segment",
+    **dict.fromkeys(("AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "RMSPropSolver", "SGDSolver",
+                     "get_solver"), "atrouscaffe.solver.solver"),
 }
 
 

@@ -5,7 +5,7 @@ Source: ``Net::Init``, ``ForwardFromTo``, ``BackwardFromTo`` and ``AppendParam``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ class Execution:
         Parameters by node.
     learnable : list of Learnable
     plan : MemoryPlan
+    after_forward, after_backward : callable of Node, or None
+        Called behind each layer of a pass, for whoever looks at blobs before others write over them.
     """
 
     def __init__(self, graph: Graph, backend: CpuBackend, dtype: Any, *, keep: Sequence[str] | None, seed: int,
@@ -71,6 +73,8 @@ class Execution:
         self.contexts = [Context(backend, node.layer.env.phase,
                                  np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
                          for node in graph.nodes]
+        self.after_forward: Callable[[Node], None] | None = None
+        self.after_backward: Callable[[Node], None] | None = None
         self._scratch: list[Blob] = []
         self._make_blobs()
         self._make_params()
@@ -195,6 +199,8 @@ class Execution:
                 tops = [self.blob(value) for value in node.tops]
                 with blame(node.spec):
                     node.layer.forward(self.contexts[node.index], bottoms, tops, self.node_params[node.index])
+                if self.after_forward is not None:
+                    self.after_forward(node)
                 if not bottoms and any(top.shape != self.graph.values[value].shape
                                        for top, value in zip(tops, node.tops)):
                     self.reshape(node.index, fed=True)
@@ -231,6 +237,8 @@ class Execution:
             node.layer.backward(ctx, bottoms, tops, self.node_params[node.index])
         for blob, addition in additions:
             blob.grad[...] += addition.grad
+        if self.after_backward is not None:
+            self.after_backward(node)
 
     def _scratch_for(self, index: int, blob: Blob) -> Blob:
         """Return a blob with the values of `blob` and a gradient of its own."""

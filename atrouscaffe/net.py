@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError
 from atrouscaffe.execution import Execution, Learnable
 from atrouscaffe.formats import prototxt as prototxt_format
-from atrouscaffe.graph.graph import Graph
+from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
 from atrouscaffe.layers.base import Layer
 from atrouscaffe.runtime.backend import get_backend
@@ -334,6 +334,16 @@ class Net:
         """What the net's blobs and parameters take."""
         return self._execution.plan
 
+    def watch(self, forward: Callable[[Node], None] | None = None,
+              backward: Callable[[Node], None] | None = None) -> None:
+        """Call these behind each layer of every pass from now on; without arguments, stop that.
+
+        Parameters
+        ----------
+        forward, backward : callable of Node, optional
+        """
+        self._execution.after_forward, self._execution.after_backward = forward, backward
+
     def clear_param_diffs(self) -> None:
         """Set all parameter gradients to zero."""
         for blobs in self.params.values():
@@ -431,20 +441,23 @@ class Net:
             for blob, theirs in zip(mine, blobs):
                 blob.share_data(theirs)
 
-    def save(self, path: str | Path) -> None:
-        """Write net and weights: binary BVLC caffemodel, or HDF5 where the name ends with ``.h5``; atomic."""
+    def save(self, path: str | Path, diffs: bool = False) -> None:
+        """Write net and weights: binary BVLC caffemodel, or HDF5 where the name ends with ``.h5``; atomic.
+
+        With `diffs` the parameters' gradients stand beside them.
+        """
         from atrouscaffe.formats.caffemodel import write_caffemodel
 
         if str(path).endswith((".h5", ".hdf5")):
-            self.save_hdf5(path)
+            self.save_hdf5(path, diffs)
         else:
-            write_caffemodel(path, self._as_run(), self._param_arrays())
+            write_caffemodel(path, self._as_run(), self._param_arrays(), diffs=self._param_diffs(diffs))
 
-    def save_hdf5(self, path: str | Path) -> None:
-        """Write the weights as HDF5 in Caffe's layout; atomic."""
+    def save_hdf5(self, path: str | Path, diffs: bool = False) -> None:
+        """Write the weights as HDF5 in Caffe's layout, with `diffs` also the gradients; atomic."""
         from atrouscaffe.formats.hdf5 import write_hdf5
 
-        write_hdf5(path, self._param_arrays())
+        write_hdf5(path, self._param_arrays(), diffs=self._param_diffs(diffs))
 
     def load_hdf5(self, path: str | Path) -> None:
         """Read weights from an HDF5 file; see `copy_from`."""
@@ -456,6 +469,9 @@ class Net:
 
     def _param_arrays(self) -> dict[str, list[np.ndarray]]:
         return {name: [blob.data for blob in blobs] for name, blobs in self.params.items()}
+
+    def _param_diffs(self, wanted: bool) -> dict[str, list[np.ndarray]] | None:
+        return {name: [blob.diff for blob in blobs] for name, blobs in self.params.items()} if wanted else None
 
     # -- what a resumed run needs ---------------------------------------------------------------
 

@@ -155,7 +155,7 @@ def blob_record(blob: Record, path: str, what: str, error: type[AtrousCaffeError
 
 
 def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequence[np.ndarray]], *,
-                     dialect: str = "bvlc") -> tuple[str, ...]:
+                     dialect: str = "bvlc", diffs: Mapping[str, Sequence[np.ndarray]] | None = None) -> tuple[str, ...]:
     """Write a net with its weights, whole or not at all.
 
     Parameters
@@ -167,6 +167,8 @@ def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequen
     dialect : str, optional
         Wire dialect. ``"bvlc"`` is what OpenCV and every later Caffe read; ``"v1"`` writes
         ``layers`` and four-dimensional blobs.
+    diffs : mapping of str to sequence of ndarray, optional
+        Gradients to write beside the blobs (``snapshot_diff``).
 
     Returns
     -------
@@ -200,8 +202,9 @@ def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequen
         blobs = () if name in written else params.get(name, ())
         written.add(name)
         parts: list[Any] = [encode(layer, words, lost)]
-        for blob in blobs:
-            parts += wrap(blobs_number, blob_parts(np.asarray(blob), legacy=dialect == "v1"))
+        for i, blob in enumerate(blobs):
+            diff = None if diffs is None else np.asarray(diffs[name][i])
+            parts += wrap(blobs_number, blob_parts(np.asarray(blob), legacy=dialect == "v1", diff=diff))
         bodies.append(parts)
     with atomic_write(path) as file:
         file.write(head)

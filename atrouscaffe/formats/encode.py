@@ -88,7 +88,7 @@ def _scalar(field: FieldType, value: Any, schema: Schema) -> tuple[int, bytes]:
     return 0, varint(int(value))
 
 
-def blob_parts(array: np.ndarray, legacy: bool) -> list[Any]:
+def blob_parts(array: np.ndarray, legacy: bool, diff: np.ndarray | None = None) -> list[Any]:
     """Return a BlobProto as buffers, the numbers not copied if they are float32 in C order.
 
     Parameters
@@ -97,6 +97,8 @@ def blob_parts(array: np.ndarray, legacy: bool) -> list[Any]:
         float64 is written as ``double_data`` unless `legacy`, everything else as float32.
     legacy : bool
         Write num, channels, height and width, filled with ones on the left, as v1 does.
+    diff : ndarray, optional
+        The gradient, of the same count.
 
     Raises
     ------
@@ -114,7 +116,11 @@ def blob_parts(array: np.ndarray, legacy: bool) -> list[Any]:
         dims = b"".join(map(varint, array.shape))
         body = tag(1, 2) + varint(len(dims)) + dims if dims else b""
         head = tag(7, 2) + varint(len(body)) + body
-    return [head + tag(8 if double else 5, 2) + varint(data.nbytes), memoryview(data.reshape(-1)).cast("B")]
+    parts = [head + tag(8 if double else 5, 2) + varint(data.nbytes), memoryview(data.reshape(-1)).cast("B")]
+    if diff is not None:
+        data = np.ascontiguousarray(diff, data.dtype)
+        parts += [tag(9 if double else 6, 2) + varint(data.nbytes), memoryview(data.reshape(-1)).cast("B")]
+    return parts
 
 
 def parts_size(parts: Sequence[Any]) -> int:

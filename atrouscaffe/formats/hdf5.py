@@ -178,7 +178,8 @@ def _blobs(group: Any, layer: str, path: str) -> tuple[BlobRecord, ...]:
                  for i in numbers)
 
 
-def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, half: bool = False) -> None:
+def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, half: bool = False,
+               diffs: Mapping[str, Sequence[np.ndarray]] | None = None) -> None:
     """Write an HDF5 weight file that Caffe reads, whole or not at all.
 
     Parameters
@@ -188,6 +189,8 @@ def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, 
         Blobs of each layer; float64 is kept, everything else becomes float32.
     half : bool, optional
         Store float16. Caffe reads it; half the size, three digits.
+    diffs : mapping of str to sequence of ndarray, optional
+        Gradients, for the group ``diff`` beside ``data`` (``snapshot_diff``).
 
     Raises
     ------
@@ -198,13 +201,17 @@ def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, 
     """
     import h5py
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        data = file.create_group("data")
-        for name, blobs in params.items():
-            if not name or "\0" in name or any(part in ("", ".") for part in name.split("/")):
-                raise WeightsError(f"HDF5 cannot hold a layer named {name!r}; write a .caffemodel", str(path))
-            group = data.require_group(name)
-            for i, blob in enumerate(blobs):
-                group.create_dataset(str(i), data=_stored(np.asarray(blob), half, f"blob {i} of layer '{name}'", path))
+        for kind, arrays in (("data", params), ("diff", diffs)):
+            if arrays is None:
+                continue
+            top = file.create_group(kind)
+            for name, blobs in arrays.items():
+                if not name or "\0" in name or any(part in ("", ".") for part in name.split("/")):
+                    raise WeightsError(f"HDF5 cannot hold a layer named {name!r}; write a .caffemodel", str(path))
+                group = top.require_group(name)
+                for i, blob in enumerate(blobs):
+                    what = f"blob {i} of layer '{name}'"
+                    group.create_dataset(str(i), data=_stored(np.asarray(blob), half, what, path))
 
 
 def _stored(array: np.ndarray, half: bool, what: str, path: str | Path) -> np.ndarray:
