@@ -74,6 +74,13 @@ class Fields:
             raise AttributeError(f"{self._message} has no field {name!r}")
         return name in self._values
 
+    def replace(self, **values: Any) -> Fields:
+        """Return a copy in which these fields are set."""
+        for name in values:
+            if name not in self._defaults:
+                raise AttributeError(f"{self._message} has no field {name!r}")
+        return Fields(self._message, {**self._values, **values}, self._defaults)
+
     @property
     def message_name(self) -> str:
         """Name of the message type."""

@@ -9,6 +9,7 @@ import numpy as np
 from atrouscaffe.data.prefetch import Prefetch
 from atrouscaffe.data.transform import Transform
 from atrouscaffe.errors import DataError, LayerError
+from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.layers.base import Context, Layer, Shape
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import num_threads
@@ -76,8 +77,6 @@ class BatchLayer(Layer):
         name = self.spec.fields.transform_param.mean_file
         if not name:
             return None
-        from atrouscaffe.formats.mean import read_mean
-
         return np.asarray(read_mean(self.env.paths.resolve(name, "mean_file")), np.float32)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

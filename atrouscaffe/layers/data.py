@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from atrouscaffe.data.header import read_header
 from atrouscaffe.data.image import decode_image
 from atrouscaffe.data.lmdb_reader import LmdbReader
 from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
+from atrouscaffe.formats.datum import Datum, parse_datum
 from atrouscaffe.layers.base import Shape, register
 from atrouscaffe.layers.batches import BatchLayer
 
@@ -91,9 +91,7 @@ class Data(BatchLayer):
     def _place(self, row: int) -> str:
         return f"{self.p.source}: record {row}: layer '{self.name}' ({self.type})"
 
-    def _datum(self, row: int) -> Any:
-        from atrouscaffe.formats.datum import parse_datum
-
+    def _datum(self, row: int) -> Datum:
         value = self.reader().record(row)[1]
         try:
             return parse_datum(value)
@@ -101,7 +99,7 @@ class Data(BatchLayer):
             raise DataError(f"expected a Datum: {error.message}", self._place(row)) from None
 
 
-def _pixels(datum: Any) -> np.ndarray:
+def _pixels(datum: Datum) -> np.ndarray:
     """Return the numbers of a raw record as (H, W, C)."""
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1:

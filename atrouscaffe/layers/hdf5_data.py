@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from atrouscaffe.data.hdf5_rows import Hdf5Rows
 from atrouscaffe.data.lists import read_lines
 from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
+from atrouscaffe.formats.atomic import atomic_path
 from atrouscaffe.layers.base import Context, Layer, Shape, register
 from atrouscaffe.layers.batches import SHUFFLE, BatchLayer
 from atrouscaffe.runtime.blob import Blob
@@ -129,11 +131,7 @@ class HDF5Output(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the rows."""
-        import shutil
-
         import h5py
-
-        from atrouscaffe.formats.atomic import atomic_path
 
         path = self.env.paths.resolve(self.p.file_name, "file_name")
         passes = ctx.state.get("passes", 0)
