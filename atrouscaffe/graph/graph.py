@@ -255,6 +255,7 @@ class Graph:
         reached = [everything] * len(self.values)
         for node in reversed(self.nodes):
             contributes = any(reached[top] or node.layer.loss_weight(i) for i, top in enumerate(node.tops))
+            contributes |= everything and not node.tops  # Silence clears the gradient of what it swallows
             if not contributes:
                 node.backward = False
                 node.propagate = (False,) * len(node.bottoms)
