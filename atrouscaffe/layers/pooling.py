@@ -39,13 +39,9 @@ class Pooling(Layer):
     options = "pooling_param"
     tops = (1, 2)
 
-    @property
-    def backward_reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Which values backward looks at: the indices of maxima are found anew from the bottom."""
-        return {"MAX": ("bottom",), "AVE": (), "STOCHASTIC": ("bottom", "top")}[self.p.pool]
-
     def setup(self) -> None:
-        """Refuse a mask of anything but MAX."""
+        """Refuse a mask of anything but MAX; say what backward looks at (maxima are found anew)."""
+        self.backward_reads = {"MAX": ("bottom",), "AVE": (), "STOCHASTIC": ("bottom", "top")}[self.p.pool]
         if len(self.spec.tops) > 1 and self.p.pool != "MAX":
             raise ShapeError(f"tops: expected 1 with pool: {self.p.pool}, since only MAX has a mask, got 2")
 

@@ -1,0 +1,63 @@
+"""Reduction: one number from the last axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
+from atrouscaffe.runtime.blob import Blob
+
+__all__ = ["Reduction"]
+
+
+@register
+class Reduction(Layer):
+    """SUM, ASUM (of absolute values), SUMSQ or MEAN over axes `axis` and behind, times coeff.
+
+    Source: ``reduction_layer.cpp``.
+    """
+
+    type = "Reduction"
+    options = "reduction_param"
+
+    def setup(self) -> None:
+        """Say what backward looks at."""
+        self.backward_reads = ("bottom",) if self.p.operation in ("ASUM", "SUMSQ") else ()
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """The axes in front."""
+        return [tuple(bottoms[0][: self.axis(self.p.axis, len(bottoms[0]))])]
+
+    def _rows(self, array: np.ndarray, shape: Shape) -> np.ndarray:
+        return array.reshape(math.prod(shape[: self.axis(self.p.axis, len(shape))]), -1)
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Reduce."""
+        x = self._rows(bottom[0].array, bottom[0].shape)
+        if self.p.operation == "ASUM":
+            total = np.abs(x).sum(axis=1)
+        elif self.p.operation == "SUMSQ":
+            total = (x * x).sum(axis=1)
+        else:
+            total = x.sum(axis=1)
+        factor = self.p.coeff / (x.shape[1] if self.p.operation == "MEAN" else 1)
+        top[0].array[...] = (total * factor).reshape(top[0].shape)
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """coeff, with ASUM times the sign, with SUMSQ times 2x, with MEAN over the number of values."""
+        dx = self._rows(bottom[0].grad, bottom[0].shape)
+        factor = self.p.coeff / (dx.shape[1] if self.p.operation == "MEAN" else 1)
+        gradient = (top[0].grad * factor).reshape(-1, 1)
+        if self.p.operation == "ASUM":
+            np.multiply(gradient, np.sign(self._rows(bottom[0].array, bottom[0].shape)), out=dx)
+        elif self.p.operation == "SUMSQ":
+            np.multiply(2 * gradient, self._rows(bottom[0].array, bottom[0].shape), out=dx)
+        else:
+            dx[...] = gradient
+
+    def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
+        """The whole image, unless only axes behind it are reduced."""
+        return GLOBAL, GLOBAL
