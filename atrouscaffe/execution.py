@@ -73,6 +73,8 @@ class Execution:
         self.contexts = [Context(backend, node.layer.env.phase,
                                  np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
                          for node in graph.nodes]
+        for ctx in self.contexts:
+            ctx.keeps = keep is None
         self.after_forward: Callable[[Node], None] | None = None
         self.after_backward: Callable[[Node], None] | None = None
         self._scratch: list[Blob] = []
@@ -121,7 +123,9 @@ class Execution:
                         blob.array[...] = self.backend.asarray(fill(blueprint, ctx.rng), self.dtype)
                         owners[param.name] = (blob, node)
                     if owner is None or self.graph.net.dialect == "v1":
-                        self.learnable.append(Learnable(blob, node.spec.name, i, param.lr_mult, param.decay_mult))
+                        learns = blueprint.learned  # statistics are in the list, for snapshots, but stand still
+                        self.learnable.append(Learnable(blob, node.spec.name, i, param.lr_mult if learns else 0.0,
+                                                        param.decay_mult if learns else 0.0))
                     blobs.append(blob)
             self.node_params.append(blobs)
 
@@ -201,8 +205,7 @@ class Execution:
                     node.layer.forward(self.contexts[node.index], bottoms, tops, self.node_params[node.index])
                 if self.after_forward is not None:
                     self.after_forward(node)
-                if not bottoms and any(top.shape != self.graph.values[value].shape
-                                       for top, value in zip(tops, node.tops)):
+                if any(top.shape != self.graph.values[value].shape for top, value in zip(tops, node.tops)):
                     self.reshape(node.index, fed=True)
 
     def backward(self, last: int, first: int) -> None:

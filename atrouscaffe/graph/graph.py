@@ -237,7 +237,8 @@ class Graph:
             if wanted and len(wanted) != len(node.bottoms):
                 with blame(node.spec):
                     raise GraphError(f"propagate_down: expected {len(node.bottoms)} entries or none, got {len(wanted)}")
-            node.param_propagate = tuple(force or node.spec.param(i).lr_mult != 0 for i in range(len(node.blueprints)))
+            node.param_propagate = tuple(blueprint.learned and (force or node.spec.param(i).lr_mult != 0)
+                                         for i, blueprint in enumerate(node.blueprints))
             propagate = []
             for i, value in enumerate(node.bottoms):
                 allowed = node.layer.has_backward and node.layer.allows_gradient(i)
