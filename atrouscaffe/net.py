@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import os
+import secrets
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,7 +144,7 @@ class Net:
             if name not in self.graph.inputs:
                 raise NameNotFoundError(f"input_shapes: the net has no input {name!r}; its inputs are "
                                         f"{', '.join(self.graph.inputs) or 'none'}", self.spec.path)
-        self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
+        self.seed: int = secrets.randbits(128) if seed is None else seed
         self._execution = Execution(self.graph, self.backend, self.dtype, keep=None if keep is None else tuple(keep),
                                     seed=self.seed, memory_budget=memory_budget)
         hint = "" if keep is None else "; this net keeps only inputs, outputs and what keep=[...] names"
@@ -391,7 +392,7 @@ class Net:
             return np.concatenate(parts)[:total]
         return {n: join(parts) for n, parts in outs.items()}, {n: join(parts) for n, parts in grads.items()}
 
-    def _batches(self, arrays: Mapping[str, Any]) -> Iterable[dict[str, np.ndarray]]:
+    def _batches(self, arrays: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         size = next(self.blobs[name].shape[0] for name in arrays)
         total = max(len(array) for array in arrays.values())
         for begin in range(0, total, size):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -256,7 +256,7 @@ class DenseCRF:
 
 def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores: np.ndarray | None = None,
            preset: str = "paper", labels_axis: int = 0, channel_axis: int = -1, clip: float | None = 1e-5,
-           **params: float | str) -> Inference:
+           **params: Any) -> Inference:
     """Refine a segmentation with the position and bilateral kernels of a preset.
 
     Parameters
@@ -294,10 +294,10 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
     values = replace(values, **params)
     if (probabilities is None) == (scores is None):
         raise ArgumentError("refine: expected either probabilities or scores, got both or neither")
-    if scores is not None:
-        energies = unary.from_scores(scores)
-    else:
+    if probabilities is not None:
         energies = unary.from_probabilities(probabilities, clip=clip, labels_axis=labels_axis)
+    elif scores is not None:
+        energies = unary.from_scores(scores)
     crf = DenseCRF(energies, labels_axis=labels_axis)
     if values.position_weight:
         crf.add_gaussian(values.position_sigma, values.position_weight, normalization=values.normalization)
