@@ -21,6 +21,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "crf": ("atrouscaffe.cli.crf", "refine saved scores or scribbles by the fully connected CRF"),
     "crf-search": ("atrouscaffe.cli.crf_search", "find CRF parameters on a list of images"),
     "evaluate": ("atrouscaffe.cli.evaluate", "score a model on a list of images with ground truth"),
+    "train": ("atrouscaffe.cli.train", "train a net as its solver file says"),
+    "adapt": ("atrouscaffe.cli.adapt", "fit weights to a net with other classes or a decimated fc6"),
+    "dataset-check": ("atrouscaffe.cli.dataset_check", "check a list of images and label maps before training"),
     "inspect": ("atrouscaffe.cli.inspect", "say what is in a net, weight or mean file, or why it will not load"),
     "convert": ("atrouscaffe.cli.convert", "convert nets and weights between dialects and formats"),
 }

@@ -1,0 +1,86 @@
+"""Options that several commands share: the model, and how images go into it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from atrouscaffe.errors import ArgumentError
+
+__all__ = ["add_model_options", "make_segmenter", "pairs"]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which net runs, and how."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", metavar="NET", required=True,
+                       help="prototxt, or the name of a model of the paper, such as deeplab-largefov")
+    group.add_argument("--weights", metavar="FILE", help="caffemodel (binary or HDF5); several with commas")
+    group.add_argument("--allow-missing", action="store_true", help="run with weights that fit only in part")
+    group.add_argument("--output", metavar="BLOB", help="blob of the scores, where the net has several outputs")
+    group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill ${NAME} in the prototxt")
+    group.add_argument("--dialect", choices=("v1", "v2", "bvlc"), help="what the net's layers go by")
+    group.add_argument("--weights-dialect", choices=("v1", "v2", "bvlc"), help="how the caffemodel is read")
+    group.add_argument("--mean", metavar="M", help="mean to subtract: a number, one a channel (B,G,R), or a mean file")
+    group.add_argument("--scale", type=float, metavar="S", help="factor applied after the mean")
+    group.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr", help="what the net wants (bgr)")
+    group.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    group.add_argument("--memory-budget", type=float, metavar="MB", help="most memory for blobs and results")
+    group.add_argument("--tile", type=int, metavar="PX", help="largest side of a tile for large images")
+    crf = parser.add_argument_group("CRF")
+    crf.add_argument("--crf", nargs="?", const=True, default=False, metavar="PRESET",
+                     help="refine by the fully connected CRF, with the model's parameters or a named preset")
+    crf.add_argument("--crf-set", action="append", default=[], metavar="NAME=VALUE",
+                     help="CRF parameter in place of the preset's, such as bilateral_sigma_xy=80")
+
+
+def pairs(words: list[str], option: str, number: bool = False) -> dict[str, Any]:
+    """Return NAME=VALUE words as a dict.
+
+    Raises
+    ------
+    ArgumentError
+        A word without ``=``, or a value that is no number.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ArgumentError(f"{option}: expected NAME=VALUE, got {word!r}")
+        found[name] = _number(value, option) if number else value
+    return found
+
+
+def _number(text: str, option: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if option == "--crf-set" and text.isalpha():
+        return text
+    raise ArgumentError(f"{option}: expected a number, got {text!r}")
+
+
+def _mean(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return text
+
+
+def make_segmenter(args: argparse.Namespace) -> Any:
+    """Return the Segmenter that the options describe."""
+    from atrouscaffe.pipeline.segment import Segmenter
+
+    budget = args.memory_budget
+    if budget is not None and not 0 < budget < 1e9:
+        raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")
+    return Segmenter(
+        args.model, args.weights, args.device, mean=_mean(args.mean), scale=args.scale,
+        channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
+        output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
+        weights_dialect=args.weights_dialect, allow_missing=args.allow_missing, allow_paths=args.allow_path,
+        memory_budget=None if budget is None else int(budget * 1e6), tile=args.tile)

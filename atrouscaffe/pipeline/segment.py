@@ -1,0 +1,380 @@
+"""Segmenter: an image in, labels, probabilities and scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atrouscaffe.data.image import check_image
+from atrouscaffe.data.voc import class_names
+from atrouscaffe.errors import ArgumentError, BudgetError
+from atrouscaffe.formats.mean import read_mean
+from atrouscaffe.formats.prototxt import parse_net, read_net
+from atrouscaffe.graph.memory import default_budget, plan
+from atrouscaffe.net import Net
+from atrouscaffe.ops.interp import resize
+from atrouscaffe.ops.softmax import softmax
+from atrouscaffe.pipeline.deploy import make_deploy
+from atrouscaffe.pipeline.registry import KnownModel, by_name, by_weights, find_prototxt, missing_weights
+from atrouscaffe.pipeline.tiling import Axis
+from atrouscaffe.spec import TEST, NetSpec
+
+__all__ = ["Segmentation", "Segmenter"]
+
+
+class Segmentation(NamedTuple):
+    """What a `Segmenter` finds in one image.
+
+    Attributes
+    ----------
+    labels : (H, W) uint8
+        The class of the largest probability; the first one where several are equal.
+    probabilities : (C, H, W) float32
+        Softmax of the scores, or what the CRF made of it.
+    scores : (C, H, W) float32
+        The net's.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    scores: np.ndarray
+
+
+class Segmenter:
+    """A net with everything around it: preprocessing, padding, tiles, CRF.
+
+    Parameters
+    ----------
+    prototxt : path, text or NetSpec, optional
+        The net: a deploy net, or a test net, whose data layer is then replaced by an input; or the
+        name of a model of the paper (``"deeplab-largefov"``). May be left out with weights that are
+        known and whose net comes with this package.
+    weights : path or sequence of path
+    device : str
+    mean : float, sequence of float, or path, optional
+        Subtracted from each channel, in the order in which channels go in; or a mean file.
+    scale : float, optional
+        Applied after the mean.
+    channel_order : {"bgr", "rgb"}
+        What the net wants; images always come as BGR.
+    crf : bool, str or mapping
+        True takes the known model's preset, else ``"paper"``; a string names a preset; a mapping
+        gives parameters in place of the preset's.
+    crf_params : mapping, optional
+        Parameters in place of the preset's; see `atrouscaffe.crf.densecrf.refine`.
+    output : str, optional
+        Blob of the scores, where the net has several outputs.
+    variables : mapping of str to str, optional
+        Fill ``${NAME}`` placeholders.
+    dialect, weights_dialect : {"v1", "v2", "bvlc"}, optional
+    allow_missing : bool
+        Load what fits of the weights; without any weights, run on fillers.
+    allow_paths : sequence of path
+    memory_budget : int, optional
+        Bytes for blobs, parameters and results; larger images are cut into tiles to stay below.
+    tile : int, optional
+        Largest side of a tile, in pixels; by default as large as the budget allows.
+
+    Raises
+    ------
+    AtrousCaffeError
+        Files that cannot be read, weights that do not fit, preprocessing that is not known.
+
+    Notes
+    -----
+    Mean and scale come from the arguments, else from the net's ``transform_param``, else from the
+    known models (found by the weights' SHA-256 or the net's name). Images smaller than the net's input
+    are padded at the bottom and right with the mean (0 after subtraction) and the scores are cut to
+    the image, as in the original. For larger ones the net is reshaped; above the memory budget, or
+    where it cannot be reshaped, the image is cut into tiles that overlap by the receptive field,
+    with the scores of one large pass. Scores on a coarser grid than the image are enlarged
+    bilinearly with aligned corners (by which DeepLab's grid of every 8th pixel is exact).
+
+    A Segmenter serves one thread at a time.
+    """
+
+    def __init__(self, prototxt: Any = None, weights: Any = None, device: str = "cpu", *,
+                 mean: float | Sequence[float] | str | Path | None = None, scale: float | None = None,
+                 channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
+                 crf_params: Mapping[str, Any] | None = None, output: str | None = None,
+                 variables: Mapping[str, str] | None = None, dialect: str | None = None,
+                 weights_dialect: str | None = None, allow_missing: bool = False,
+                 allow_paths: Sequence[str | Path] = (), memory_budget: int | None = None,
+                 tile: int | None = None) -> None:
+        if channel_order not in ("bgr", "rgb"):
+            raise ArgumentError(f"channel_order: expected 'bgr' or 'rgb', got {channel_order!r}")
+        if tile is not None and tile < 1:
+            raise ArgumentError(f"tile: expected at least 1 pixel, got {tile}")
+        spec, self.model = _net_and_model(prototxt, weights, variables, dialect)
+        if weights is None and not allow_missing:
+            raise ArgumentError(missing_weights(self.model) if self.model else
+                                "weights: expected a caffemodel, got none", spec.path)
+        self.deploy = make_deploy(spec, output, allow_paths)
+        self.memory_budget = default_budget() if memory_budget is None else memory_budget
+        self.tile = tile
+        self.channel_order = channel_order
+        self.mean, self.scale, self.preprocessing = self._preprocessing(mean, scale)
+        self.crf = self._crf(crf, crf_params)
+        shift, fields = self.deploy.steps(), self.deploy.fields()
+        self._axes = tuple(Axis(n, step, field) for n, step, field in zip(self.deploy.size, shift, fields))
+        self._size = self.deploy.size
+        self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect,
+                       allow_missing=allow_missing, keep=[self.deploy.score], device=device, allow_paths=allow_paths,
+                       input_shapes=self.deploy.input_shapes(self._size), memory_budget=self.memory_budget, seed=0)
+        self.classes = self.net.blobs[self.deploy.score].shape[1]
+        if self.classes > 256:
+            raise ArgumentError(f"output {self.deploy.score!r}: expected at most 256 classes, got {self.classes}",
+                                spec.path)
+        self.names = class_names(self.classes)
+
+    # -- making ---------------------------------------------------------------------------------
+
+    def _preprocessing(self, mean: Any, scale: float | None) -> tuple[np.ndarray, float, str]:
+        """Return mean (C, 1, 1), scale, and where they come from."""
+        option, channels = self.deploy.transform, self.deploy.channels
+        if mean is not None:
+            values, factor, where = mean, 1.0 if scale is None else scale, "arguments"
+        elif option is not None and (option.mean_value or option.mean_file or option.has("scale")):
+            values = option.mean_value or 0.0
+            if option.mean_file:
+                values = self.deploy.paths.resolve(option.mean_file, "mean_file")
+            factor, where = option.scale if scale is None else scale, "transform_param"
+        elif self.model is not None:
+            values, where = self.model.mean, f"known model {self.model.name}"
+            factor = self.model.scale if scale is None else scale
+        else:
+            raise ArgumentError("preprocessing: the net has no transform_param and is no known model; give mean= (one "
+                                "number, or one a channel in the order B, G, R) and scale=, as it was trained with "
+                                "(--mean, --scale)", self.deploy.spec.path)
+        if isinstance(values, (str, Path)):
+            picture = read_mean(values)
+            values = picture.reshape(picture.shape[-3], -1).mean(1, dtype=np.float64)
+        array = np.atleast_1d(np.asarray(values, np.float32))
+        if array.ndim != 1 or array.size not in (1, channels) or not np.isfinite(array).all():
+            raise ArgumentError(f"mean: expected one number or {channels}, got {np.asarray(values).tolist()}")
+        if not np.isfinite(factor) or factor == 0:
+            raise ArgumentError(f"scale: expected a finite number other than 0, got {factor}")
+        return np.broadcast_to(array, (channels,)).reshape(channels, 1, 1).copy(), float(factor), where
+
+    def _crf(self, crf: bool | str | Mapping[str, Any], params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return the arguments of `refine`, None for no CRF."""
+        if crf is False or crf is None:
+            return None
+        found: dict[str, Any] = {"preset": self.model.crf if self.model else "paper"}
+        if isinstance(crf, str):
+            found["preset"] = crf
+        elif isinstance(crf, Mapping):
+            found.update(crf)
+        found.update(params or {})
+        from atrouscaffe.crf.presets import preset
+
+        preset(found["preset"])  # an unknown name is an error now, not at the first image
+        return found
+
+    # -- running --------------------------------------------------------------------------------
+
+    def __call__(self, image: np.ndarray | str | Path) -> Segmentation:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8 in the order B, G, R, or a path
+
+        Returns
+        -------
+        Segmentation
+
+        Raises
+        ------
+        DataError, ArgumentError
+            Not an image.
+        BudgetError
+            More memory than allowed, whatever the tiles.
+        """
+        image = check_image(image)
+        scores = self.scores(image)
+        probabilities = np.empty_like(scores)
+        flat = (1, self.classes, -1)
+        softmax(scores.reshape(flat), probabilities.reshape(flat))
+        if self.crf is not None:
+            probabilities = self._refined(image, probabilities)
+        return Segmentation(probabilities.argmax(0).astype(np.uint8), probabilities, scores)
+
+    def _refined(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        from atrouscaffe.crf.densecrf import refine
+
+        result = refine(np.ascontiguousarray(image[..., ::-1]), probabilities, **(self.crf or {}))
+        return np.ascontiguousarray(result.probabilities, np.float32)
+
+    def prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return an image as the net takes it, padded at the bottom and right.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8, B, G, R
+        size : (int, int)
+            Height and width of the result, at least the image's.
+
+        Returns
+        -------
+        (1, C, height, width) float32
+        """
+        height, width = image.shape[:2]
+        if self.deploy.channels == 1:
+            import cv2
+
+            planes = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[None]
+        else:
+            planes = image.transpose(2, 0, 1)[::-1 if self.channel_order == "rgb" else 1]
+        padded = np.zeros((1, self.deploy.channels, *size), np.float32)
+        inside = padded[0, :, :height, :width]
+        np.subtract(planes, self.mean, out=inside)
+        if self.scale != 1:
+            inside *= np.float32(self.scale)
+        return padded
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        """Return the net's scores of an image, (C, H, W) float32."""
+        height, width = image.shape[:2]
+        rows, columns = self._axes
+        whole = (rows.fit(height), columns.fit(width))
+        tile = self._tile_size(whole, (height, width))
+        padded = self.prepare(image, whole)
+        if tile == whole:
+            self._reshape(whole)
+            result = self._run(padded, (height, width))[0].copy()
+        else:
+            result = self._tiled(padded, tile)
+        if result.shape[1:] != whole:
+            enlarged = np.empty((1, self.classes, *whole), np.float32)
+            resize(result[None], enlarged)
+            result = enlarged[0]
+        return result if whole == (height, width) else np.ascontiguousarray(result[:, :height, :width])
+
+    def _run(self, padded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        self.net.blobs[self.deploy.input].data[...] = padded
+        for name in self.deploy.dims:
+            self.net.blobs[name].data[...] = np.reshape(size, (1, 1, 1, 2))
+        self.net.forward()
+        return self.net.blobs[self.deploy.score].data
+
+    def _tiled(self, padded: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+        """Return the scores of a large image from overlapping tiles."""
+        self._reshape(tile)
+        own = self.net.blobs[self.deploy.score].shape[2:]
+        sizes = [n + int((big - small) / axis.field.step)
+                 for n, big, small, axis in zip(own, padded.shape[2:], tile, self._axes)]
+        result = np.empty((self.classes, *sizes), np.float32)
+        cuts = [axis.tiles(big, small, n) for axis, big, small, n in zip(self._axes, padded.shape[2:], tile, sizes)]
+        for row in cuts[0]:
+            for column in cuts[1]:
+                part = padded[:, :, row.start:row.start + tile[0], column.start:column.start + tile[1]]
+                scores = self._run(part, tile)[0]
+                result[:, row.first:row.last, column.first:column.last] = scores[
+                    :, row.offset:row.offset + row.last - row.first,
+                    column.offset:column.offset + column.last - column.first]
+        return result
+
+    def _reshape(self, size: tuple[int, int]) -> None:
+        """Make the net take images of `size`."""
+        if size == self._size:
+            return
+        self.deploy.graph_at(size)  # says what stands in the way
+        spec = self.deploy.spec_at(size)
+        if spec.layers == self.net.spec.layers:
+            for name, shape in self.deploy.input_shapes(size).items():
+                self.net.blobs[name].reshape(*shape)
+            self.net.reshape()
+        else:
+            net = Net(spec, TEST, keep=[self.deploy.score], device=self.net.backend.name, seed=0,
+                      allow_paths=self.deploy.paths.allowed, input_shapes=self.deploy.input_shapes(size),
+                      memory_budget=self.memory_budget)
+            net.share_with(self.net)
+            self.net = net
+        self._size = size
+
+    # -- sizes ----------------------------------------------------------------------------------
+
+    def _tile_size(self, whole: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+        """Choose the size of one pass: the whole image where the budget allows, else the largest tile."""
+        results = 4 * self.classes * (whole[0] * whole[1] + 3 * image[0] * image[1])
+        if self.memory_budget and results > self.memory_budget:
+            raise BudgetError(f"the scores of {self.classes} classes for {image[1]}x{image[0]} pixels take "
+                              f"{results / 1e6:,.0f} MB with copies, above the budget of "
+                              f"{self.memory_budget / 1e6:,.0f} MB; scale the image down, or raise "
+                              "the budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)")
+        if whole == self.deploy.size:
+            return whole
+        tiles = self.deploy.shifts and not any(axis.field.everything for axis in self._axes) and not self.deploy.dims
+        size = whole
+        if self.tile and tiles:
+            size = self._at_most(whole, self.tile)
+        reason: ArgumentError | BudgetError
+        try:
+            if self._fits(size, results):
+                return size
+            reason = BudgetError(f"one pass over {size[1]}x{size[0]} pixels is above the budget of "
+                                 f"{self.memory_budget / 1e6:,.0f} MB")
+            while tiles and size != (smaller := self._smaller(size)):
+                size = smaller
+                if self._fits(size, results):
+                    return size
+        except ArgumentError as error:
+            reason = error
+            if tiles and all(axis.smallest() <= n for axis, n in zip(self._axes, self.deploy.size)):
+                return self.deploy.size
+        hint = "" if tiles else "; this net cannot work on tiles, since its scores depend on the whole image"
+        raise type(reason)(f"image of {image[1]}x{image[0]} pixels: {reason}{hint}; scale the image down, or raise the "
+                           "budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)")
+
+    def _fits(self, size: tuple[int, int], results: int) -> bool:
+        """Whether one pass over `size` stays in the budget."""
+        need = plan(self.deploy.graph_at(size), keep=[self.deploy.score], budget=0).peak_bytes
+        return not self.memory_budget or need + results <= self.memory_budget
+
+    def _at_most(self, whole: tuple[int, int], side: int) -> tuple[int, int]:
+        """Return the largest tile with sides of at most `side`, but no smaller than a tile can be."""
+        sides = []
+        for axis, n in zip(self._axes, whole):
+            least = axis.smallest()
+            sides.append(min(n, max(least, least + (side - least) // axis.step * axis.step)))
+        return sides[0], sides[1]
+
+    def _smaller(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a tile with its longer side about a third shorter, the same where none is smaller."""
+        sides = list(size)
+        order = (0, 1) if size[0] >= size[1] else (1, 0)
+        for i in order:
+            axis = self._axes[i]
+            shorter = max(axis.smallest(), size[i] - -(-(size[i] // 3) // axis.step) * axis.step)
+            if shorter < size[i]:
+                sides[i] = shorter
+                break
+        return sides[0], sides[1]
+
+
+def _net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | None,
+                   dialect: str | None) -> tuple[NetSpec, KnownModel | None]:
+    """Read the net and find the known model that it, or its weights, belong to."""
+    model = None
+    if prototxt is None:
+        path = weights if isinstance(weights, (str, Path)) else None
+        model = by_weights(path) if path is not None else None
+        if model is None or not model.prototxt:
+            raise ArgumentError("prototxt: expected a net, or the name of a model, since the weights are not known")
+        prototxt = model.name
+    if isinstance(prototxt, NetSpec):
+        spec = prototxt
+    elif isinstance(prototxt, str) and "{" in prototxt:
+        spec = parse_net(prototxt, variables=variables, dialect=dialect)
+    else:
+        model = model or by_name(str(prototxt))
+        spec = read_net(find_prototxt(prototxt), variables=variables, dialect=dialect)
+    if model is None:
+        model = by_name(spec.name)
+    if model is None and isinstance(weights, (str, Path)):
+        model = by_weights(weights)
+    return spec, model
