@@ -113,7 +113,7 @@ def _from_weights(args: argparse.Namespace, target: str) -> None:
     for field in file.unknown_fields:
         _warn(f"{args.source}: unknown field {field} is left out")
     if target == "weights" and Path(args.target).suffix.lower() in (".h5", ".hdf5"):
-        write_hdf5(args.target, file.arrays(), half=args.half)
+        write_hdf5(args.target, file.arrays(natural=True), half=args.half)
         return
     net = read_net(args.net, variables=_variables(args)) if args.net else file.net
     if net is None:
@@ -122,7 +122,7 @@ def _from_weights(args: argparse.Namespace, target: str) -> None:
     if target == "net":
         _write_text(args, net)
     else:
-        _write_binary(args, net, file.arrays())
+        _write_binary(args, net, file.arrays(natural=True))
 
 
 def _in_dialect(args: argparse.Namespace, net: NetSpec) -> tuple[NetSpec, str]:

@@ -23,7 +23,7 @@ from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFil
 from atrouscaffe.formats.wire import BYTES, VARINT, FileBytes, Reader
 from atrouscaffe.spec import NetSpec
 
-__all__ = ["blob_record", "read_caffemodel", "write_caffemodel"]
+__all__ = ["blob_record", "parse_caffemodel", "read_caffemodel", "write_caffemodel"]
 
 _LAYERS, _LAYER = 2, 100
 _LEGACY = ("num", "channels", "height", "width")
@@ -52,8 +52,12 @@ def read_caffemodel(path: str | Path, *, dialect: str | None = None) -> WeightsF
         No such file, or no right to read it.
     """
     check_dialect(dialect)
-    source = FileBytes.open(path)
-    complain(path, "protobuf", bytes(source.view[:4096]), WeightsError)
+    return parse_caffemodel(FileBytes.open(path), dialect=dialect)
+
+
+def parse_caffemodel(source: FileBytes, *, dialect: str | None = None) -> WeightsFile:
+    """Read a NetParameter from bytes; see `read_caffemodel`."""
+    complain(source.path, "protobuf", bytes(source.view[:4096]), WeightsError)
     if dialect is None:
         verdict = _detect(source)
     else:

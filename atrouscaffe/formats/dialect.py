@@ -130,6 +130,10 @@ _V1_FIELDS = frozenset((
 _V2_FIELDS = frozenset((
     "interp_param", "seg_accuracy_param", "mat_write_param", "mat_read_param", "dense_crf_param",
     "domain_transform_param", "adaptive_bias_channel_param", "bias_channel_param", "unique_label_param"))
+_V1_ENUMS = frozenset((
+    "IMAGE_SEG_DATA", "SEG_ACCURACY", "INTERP", "PADDING", "MAT_WRITE", "MAT_READ", "DENSE_CRF", "DOMINANT_CHANNEL",
+    "BIAS_CHANNEL", "UNIQUE_LABEL", "CENSOR_LABEL", "ADAPTIVE_BIAS_CHANNEL", "CHANNEL_AGGREGATOR", "IGNORE_OVERLAY",
+    "HISTOGRAM", "RELATIVE_ERROR", "GAIN_CHANNEL", "ONEHOT"))
 _V1_ONLY_IN_LAYERS = _V1_FIELDS | (_V2_FIELDS - {"domain_transform_param"})
 
 
@@ -213,7 +217,9 @@ def infer_text(net: Any) -> str:
     if net.get("layers"):
         mine = other = False
         for layer in net.get("layers"):
-            mine = mine or layer.get("type") == "IMAGE_SEG_DATA" or not _V1_ONLY_IN_LAYERS.isdisjoint(layer.values)
+            param = layer.get("convolution_param")
+            mine = (mine or layer.get("type") in _V1_ENUMS or not _V1_ONLY_IN_LAYERS.isdisjoint(layer.values)
+                    or (param is not None and param.has("hole")))
             other = other or layer.get("type") == "DECONVOLUTION" or "loss_param" in layer.values
         return "bvlc" if other and not mine else "v1"
     answer = "bvlc"
@@ -263,6 +269,7 @@ def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
         return _detect_old(old) if old else Verdict("bvlc", "no layers")
     votes: Counter[str] = Counter()
     reasons: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     for dialect, types in _NEW_STYLE_TYPES.items():
         by_number = {number: _OWNER.get(field, "") for field, number in
                      NUMBERS[dialect]["LayerParameter"].items()}
@@ -271,16 +278,17 @@ def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
             for number in fields:
                 if number in by_number and by_number[number] == kind:
                     points += 2
-                    reasons.setdefault(dialect, f"field {number} on a layer of type {kind}")
+                    if dialect != "enet" or number not in _SINCE_2016.values():  # BVLC has these too
+                        reasons.setdefault(dialect, f"field {number} on a layer of type {kind}")
                 elif number in by_number and kind in _OWNER.values():
                     points -= 2
-            if points > 0:
-                reasons.setdefault(dialect, f"a layer of type {kind}")
+            if kind in types:
+                kinds.setdefault(dialect, f"a layer of type {kind}")
             votes[dialect] += points
     best = max(("bvlc", "v2", "segnet", "enet"), key=lambda d: votes[d])
     if votes[best] <= 0:
         return Verdict("bvlc", "`layer` messages that v2 and BVLC number alike")
-    return Verdict(best, reasons[best])
+    return Verdict(best, reasons.get(best) or kinds.get(best, "the numbers of its fields"))
 
 
 def _detect_old(layers: list[tuple[Any, dict[int, Any]]]) -> Verdict:

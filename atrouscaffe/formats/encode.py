@@ -116,11 +116,15 @@ def blob_parts(array: np.ndarray, legacy: bool, diff: np.ndarray | None = None) 
         dims = b"".join(map(varint, array.shape))
         body = tag(1, 2) + varint(len(dims)) + dims if dims else b""
         head = tag(7, 2) + varint(len(body)) + body
-    parts = [head + tag(8 if double else 5, 2) + varint(data.nbytes), memoryview(data.reshape(-1)).cast("B")]
+    parts = [head + tag(8 if double else 5, 2) + varint(data.nbytes), _bytes_of(data)]
     if diff is not None:
         data = np.ascontiguousarray(diff, data.dtype)
-        parts += [tag(9 if double else 6, 2) + varint(data.nbytes), memoryview(data.reshape(-1)).cast("B")]
+        parts += [tag(9 if double else 6, 2) + varint(data.nbytes), _bytes_of(data)]
     return parts
+
+
+def _bytes_of(data: np.ndarray) -> Any:
+    return memoryview(data.reshape(-1)).cast("B") if data.size else b""  # a view of nothing cannot be cast
 
 
 def parts_size(parts: Sequence[Any]) -> int:

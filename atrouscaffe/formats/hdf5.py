@@ -93,9 +93,11 @@ def dataset_record(dataset: Any, path: str, what: str, error: type[AtrousCaffeEr
     count = int(np.prod(shape, dtype=object)) if shape else 1
     check_shape(shape, count, path, what, error)
     needed = count * dataset.dtype.itemsize
+    if stored > Path(path).stat().st_size:
+        raise error(f"{what} declares {stored} stored bytes, more than the file has", path)
     if plain and stored < needed:
         raise error(f"{what} declares the shape {shape}, which needs {needed} bytes, but {stored} are stored", path)
-    if not plain and count * dataset.dtype.itemsize > 1100 * max(stored, 1):
+    if not plain and needed > 1100 * stored:  # deflate packs at most 1032 to 1
         raise error(f"{what} declares the shape {shape}, far more than its {stored} stored bytes can hold", path)
     return BlobRecord(tuple(map(int, shape)), count, dtype, lambda: read_dataset(dataset, path, what, error))
 

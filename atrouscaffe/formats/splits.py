@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from atrouscaffe.formats.fields import net_record, net_spec
 from atrouscaffe.spec import NetSpec
 
 __all__ = ["as_written"]
@@ -26,4 +27,5 @@ def as_written(net: NetSpec) -> NetSpec:
             kept.append(dataclasses.replace(layer, bottoms=bottoms))
     if len({layer.phase for layer in kept}) == 1:
         kept = [dataclasses.replace(layer, phase=None) for layer in kept]
-    return dataclasses.replace(net, layers=tuple(kept))
+    # through a record, so that the layers' fields say the same as the specs
+    return net_spec(net_record(dataclasses.replace(net, layers=tuple(kept))), net.dialect, net.path)

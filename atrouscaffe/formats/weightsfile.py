@@ -86,8 +86,14 @@ class WeightsFile:
     net: NetSpec | None = None
     net_problem: str = ""
 
-    def arrays(self) -> dict[str, list[np.ndarray]]:
+    def arrays(self, natural: bool = False) -> dict[str, list[np.ndarray]]:
         """Load every blob: layer name to its arrays, layers without blobs left out.
+
+        Parameters
+        ----------
+        natural : bool, optional
+            Take off the ones that the first fork puts in front of biases and inner products: a
+            file with ``shape`` (1, 1, 1, N) in place of (N) is refused by BVLC Caffe.
 
         Raises
         ------
@@ -99,8 +105,20 @@ class WeightsFile:
             if layer.blobs:
                 if layer.name in loaded:
                     raise WeightsError(f"two layers named '{layer.name}' have weights", self.path)
-                loaded[layer.name] = [blob.load() for blob in layer.blobs]
+                blobs = [blob.load() for blob in layer.blobs]
+                if natural:
+                    blobs = [blob.reshape(_natural(layer.type, i, blob.shape)) for i, blob in enumerate(blobs)]
+                loaded[layer.name] = blobs
         return loaded
+
+
+def _natural(kind: str, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that BVLC gives to blob `index` of a layer, for a padded one."""
+    if len(shape) != 4 or kind not in ("Convolution", "Deconvolution", "InnerProduct"):
+        return shape
+    if index:
+        return shape[3:] if shape[:3] == (1, 1, 1) else shape
+    return shape[2:] if kind == "InnerProduct" and shape[:2] == (1, 1) else shape
 
 
 def check_shape(shape: Sequence[int], count: int, path: str, what: str,
