@@ -199,7 +199,8 @@ class Graph:
     def _top(self, node: Node, index: int, name: str, shape: Shape) -> int:
         bottoms = node.spec.bottoms
         storage = -1
-        if name in self._latest and name:
+        written = index < len(node.spec.tops)  # an empty name may stand in the file; tops made here have none
+        if written and name in self._latest:
             earlier = self.values[self._latest[name]]
             if index >= len(bottoms) or bottoms[index] != name or earlier.producer[0] == node.index:
                 owner = node.spec if earlier.producer[0] == node.index else self.nodes[earlier.producer[0]].spec
@@ -218,7 +219,7 @@ class Graph:
             storage = self._storages
             self._storages += 1
         self.values.append(Value(name, storage, (node.index, index), shape=shape))
-        if name:
+        if written:
             self._latest[name] = len(self.values) - 1
         return len(self.values) - 1
 
