@@ -38,6 +38,7 @@ test: lint
 
 generate: $(VENV)/.stamp-test
 	$(BIN)/python tools/make_prototxt.py
+	$(BIN)/python tools/make_embedded.py
 	$(BIN)/python tools/make_docs.py
 
 bench: $(VENV)/.stamp-test

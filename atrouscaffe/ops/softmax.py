@@ -13,7 +13,8 @@ import numpy as np
 
 from atrouscaffe.ops.elementwise import over_tiles
 
-__all__ = ["cross_entropy", "cross_entropy_grad", "softmax", "softmax_grad"]
+__all__ = ["cross_entropy", "cross_entropy_grad", "soft_cross_entropy", "soft_cross_entropy_grad", "softmax",
+           "softmax_grad"]
 
 LARGEST_LOSS = -float(np.log(np.finfo(np.float32).tiny))
 """Caffe clamps probabilities at FLT_MIN before it takes their logarithm."""
@@ -113,5 +114,60 @@ def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: float, dx: Any
         scale = counted.astype(out.dtype) if weights is None else np.where(counted, weights[rows, columns], 0)
         scale *= factor
         out *= scale[:, None, :]
+
+    over_tiles(x.shape, work)
+
+
+def soft_cross_entropy(x: Any, target: Any, counted: Any, temperature: float) -> float:
+    """Return the sum over pixels of -softmax(target / T) · log softmax(x / T).
+
+    Parameters
+    ----------
+    x, target : (outer, channels, inner) float32 or float64
+        Scores, and the scores they are to follow.
+    counted : (outer, inner) bool, or None
+        Pixels that count; None is all.
+    temperature : float
+        T, above 0.
+
+    Returns
+    -------
+    float
+        Added up in float64.
+    """
+
+    def work(rows: slice, columns: slice) -> float:
+        scores = x[rows, :, columns] / temperature
+        scores -= scores.max(axis=1, keepdims=True)
+        wanted = target[rows, :, columns] / temperature
+        _softmax_tile(wanted, wanted)
+        loss = np.log(np.exp(scores).sum(axis=1)) - (wanted * scores).sum(axis=1)
+        return float((loss if counted is None else loss[counted[rows, columns]]).sum(dtype=np.float64))
+
+    return sum(over_tiles(x.shape, work), 0.0)
+
+
+def soft_cross_entropy_grad(x: Any, target: Any, counted: Any, temperature: float, factor: float, dx: Any) -> None:
+    """Write factor (softmax(x / T) - softmax(target / T)), 0 at pixels that do not count.
+
+    Parameters
+    ----------
+    x, target, dx : (outer, channels, inner) float32 or float64
+        `dx` is neither of the others.
+    counted, temperature
+        As in `soft_cross_entropy`.
+    factor : float
+    """
+
+    def work(rows: slice, columns: slice) -> None:
+        out = dx[rows, :, columns]
+        np.divide(x[rows, :, columns], temperature, out=out)
+        _softmax_tile(out, out)
+        wanted = target[rows, :, columns] / temperature
+        _softmax_tile(wanted, wanted)
+        out -= wanted
+        out *= factor
+        if counted is not None:
+            out *= counted[rows, None, columns]
 
     over_tiles(x.shape, work)

@@ -1,4 +1,4 @@
-"""The files of prototxt/ are those that tools/make_prototxt.py writes."""
+"""The files of prototxt/ are those that tools/make_prototxt.py and tools/make_embedded.py write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tools import make_prototxt
+from tools import make_embedded, make_prototxt
 
 
 def test_check_on_the_checkout_finds_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
     assert make_prototxt.main(["--check"]) == 0, capsys.readouterr().out
+    assert make_embedded.main(["--check"]) == 0, capsys.readouterr().out
 
 
 def test_check_when_a_file_differs_fails_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,4 +27,4 @@ def test_check_when_a_file_differs_fails_and_names_it(tmp_path: Path, capsys: py
 
 def test_folder_holds_no_file_that_the_script_does_not_write() -> None:
     present = {str(path.relative_to(make_prototxt.ROOT)) for path in make_prototxt.ROOT.rglob("*") if path.is_file()}
-    assert present == set(make_prototxt.files())
+    assert present == set(make_prototxt.files()) | set(make_embedded.files())
