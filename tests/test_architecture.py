@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import graphlib
 import os
+import resource
+import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -102,14 +103,17 @@ def test_start_loads_nothing_heavy(statement: str) -> None:
     assert not heavy & loaded
 
 
+def processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def test_help_answers_at_once() -> None:
-    """Under 0.15 s: the quickest of up to 15 tries counts, since a busy machine only ever adds to the time."""
-    best = float("inf")
-    for _ in range(15):
-        start = time.perf_counter()
+    """Under 0.15 s of processor time, the median of five: other work on the machine adds to the wall clock only."""
+    times = []
+    for _ in range(5):
+        start = processor_seconds()
         done = subprocess.run([sys.executable, "-m", "atrouscaffe", "--help"], cwd=ROOT, capture_output=True, text=True)
-        best = min(best, time.perf_counter() - start)
+        times.append(processor_seconds() - start)
         assert done.returncode == 0 and "inspect" in done.stdout
-        if best < 0.15:
-            break
-    assert best < 0.15
+    assert statistics.median(times) < 0.15, times
