@@ -26,7 +26,7 @@ class AbsVal(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place the signs are kept."""
-        if bottom[0] is top[0]:
+        if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["sign"] = ctx.xp.sign(bottom[0].array).astype("int8")
         super().forward(ctx, bottom, top, params)
 

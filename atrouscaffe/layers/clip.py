@@ -44,7 +44,7 @@ class Clip(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place, where x was inside is kept."""
-        if bottom[0] is top[0]:
+        if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["inside"] = self._inside(bottom[0].array)
         super().forward(ctx, bottom, top, params)
 

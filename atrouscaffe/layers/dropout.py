@@ -63,8 +63,10 @@ class Dropout(Pointwise):
         """Draw a mask and apply it, or copy."""
         x, y = bottom[0].array, top[0].array
         if ctx.phase == TRAIN:
-            ctx.saved["mask"] = ctx.backend.asarray(draw_mask(ctx.rng, x.size, self.ratio))
-            spread(ctx.xp, self._masked, ctx.saved["mask"], x, y)
+            mask = ctx.backend.asarray(draw_mask(ctx.rng, x.size, self.ratio))
+            spread(ctx.xp, self._masked, mask, x, y)
+            if ctx.keeps:
+                ctx.saved["mask"] = mask
         elif bottom[0] is not top[0]:
             spread(ctx.xp, lambda xp, x, y: xp.copyto(y, x), x, y)
 

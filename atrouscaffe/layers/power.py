@@ -59,7 +59,7 @@ class Power(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place the gradient needs a copy of x."""
-        if not self.linear and bottom[0] is top[0]:
+        if ctx.keeps and not self.linear and bottom[0] is top[0]:
             ctx.saved["input"] = bottom[0].array.copy()
         super().forward(ctx, bottom, top, params)
 

@@ -44,7 +44,7 @@ class PReLU(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map."""
-        if bottom[0] is top[0]:
+        if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["input"] = bottom[0].array.copy()
         shape = fold(bottom[0].shape, 1)
         x, y, slope = bottom[0].array.reshape(shape), top[0].array.reshape(shape), self._slopes(params[0].array)

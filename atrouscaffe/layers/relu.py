@@ -37,7 +37,7 @@ class ReLU(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place with a negative slope a copy of x is kept."""
-        if self.slope < 0 and bottom[0] is top[0]:
+        if ctx.keeps and self.slope < 0 and bottom[0] is top[0]:
             ctx.saved["input"] = bottom[0].array.copy()
         super().forward(ctx, bottom, top, params)
 

@@ -38,7 +38,7 @@ class Swish(Pointwise):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place a copy of x is kept."""
-        if bottom[0] is top[0]:
+        if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["input"] = bottom[0].array.copy()
         super().forward(ctx, bottom, top, params)
 

@@ -10,8 +10,8 @@ from atrouscaffe.errors import DataError
 
 __all__ = ["image_labels", "read_labels"]
 
-LUMINANCE = frozenset({14, 15, 19, 33, 34, 38, 52, 53, 57, 71, 72, 75, 76, 89, 90, 94, 108, 109, 113, 127, 128, 132,
-                       133, 147, 150, 151, 219, 220})
+LUMINANCE = frozenset({14, 15, 19, 33, 34, 37, 38, 52, 53, 57, 72, 75, 76, 89, 90, 94, 108, 109, 112, 113, 127,
+                       128, 132, 133, 147, 150, 151, 220})
 """What the colours of VOC's 20 classes and of its void become when a palette PNG is read as grey,
 rounded or cut off."""
 
