@@ -1,0 +1,194 @@
+"""``atrouscaffe segment``: label maps and overlays of photographs, folders and videos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atrouscaffe.cli.options import add_model_options, make_segmenter
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = ("Segment photographs, all pictures of a folder, or videos. For each picture NAME the folder OUT gets NAME.png "
+        "(class indices, with VOC's palette) and NAME_overlay.png (the classes' colours over the picture, with a "
+        "legend); for a video NAME_overlay.mp4 and a folder NAME with an index PNG for each frame.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|VIDEO")
+    add_model_options(parser)
+    out = parser.add_argument_group("results")
+    out.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made where it is missing")
+    out.add_argument("--no-overlay", action="store_true", help="write index PNGs only")
+    out.add_argument("--alpha", type=float, default=0.55, metavar="A", help="share of colour in overlays (0.55)")
+    out.add_argument("--save-scores", action="store_true", help="also write NAME.npz with the net's scores (C, H, W)")
+    out.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+class Job(NamedTuple):
+    """One input and the stem of its results' names."""
+
+    path: Path
+    stem: str
+    video: bool
+
+
+def jobs(inputs: list[str]) -> list[Job]:
+    """Return the pictures and videos that `inputs` mean; names that would collide are numbered.
+
+    Raises
+    ------
+    FileMissingError, DataError
+        An input is not there; a folder without pictures.
+    """
+    from atrouscaffe.data.image import IMAGE_SUFFIXES
+    from atrouscaffe.data.video import VIDEO_SUFFIXES
+    from atrouscaffe.errors import DataError, FileMissingError
+
+    paths = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir()
+                            if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and p.is_file())
+            if not inside:
+                raise DataError("a folder without pictures or videos", text)
+            paths += inside
+        elif path.exists():
+            paths.append(path)
+        else:
+            raise FileMissingError("no such file or folder", text)
+    found, taken = [], set()
+    for path in paths:
+        stem, number = path.stem, 2
+        while stem.lower() in taken:
+            stem, number = f"{path.stem}_{number}", number + 1
+        taken.update((stem.lower(), f"{stem}_overlay".lower()))
+        found.append(Job(path, stem, path.suffix.lower() in VIDEO_SUFFIXES))
+    return found
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment everything; 2 where an input could not be used."""
+    from atrouscaffe.cli.progress import Progress
+    from atrouscaffe.errors import AtrousCaffeError, FileAccessError
+
+    todo = jobs(args.inputs)
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileAccessError(f"cannot make the folder: {error.strerror}", args.out) from None
+    segmenter = make_segmenter(args)
+    progress, results, failed = Progress(len(todo), "files"), [], 0
+    for done, job in enumerate(todo, 1):
+        try:
+            results.append(_video(segmenter, job, out, args) if job.video else _picture(segmenter, job, out, args))
+        except AtrousCaffeError as error:
+            if args.debug:
+                raise
+            progress.close()
+            print(f"atrouscaffe: {error}", file=sys.stderr)
+            results.append({"input": str(job.path), "error": str(error)})
+            failed += 1
+        progress.update(done, job.path.name)
+    progress.close()
+    if args.json:
+        about = {"model": str(args.model), "weights": args.weights, "preprocessing": segmenter.preprocessing,
+                 "crf": segmenter.crf, "classes": list(segmenter.names)}
+        print(json.dumps({**about, "results": results}, indent=1))
+    else:
+        for entry in results:
+            if "error" not in entry:
+                shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in entry["classes"].items())
+                print(f"{entry['input']} -> {entry['labels']} ({shares})")
+    return 2 if failed else 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    from atrouscaffe.formats.atomic import atomic_write
+
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def _shares(counts: Any, names: tuple[str, ...]) -> dict[str, float]:
+    """Return the share of each class that occurs, the largest first."""
+    total = max(1, int(counts.sum()))
+    order = sorted((i for i in range(len(names)) if counts[i]), key=lambda i: -counts[i])
+    return {names[i]: round(float(counts[i]) / total, 6) for i in order}
+
+
+def _picture(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Segment one picture and write its results."""
+    import numpy as np
+
+    from atrouscaffe.data.image import read_image
+    from atrouscaffe.data.overlay import encode_picture, overlay
+    from atrouscaffe.data.palette import encode_labels
+
+    image = read_image(job.path)
+    begin = time.perf_counter()
+    result = segmenter(image)
+    seconds = time.perf_counter() - begin
+    entry: dict[str, Any] = {"input": str(job.path), "height": image.shape[0], "width": image.shape[1],
+                             "labels": str(out / f"{job.stem}.png")}
+    _write(out / f"{job.stem}.png", encode_labels(result.labels))
+    if not args.no_overlay:
+        entry["overlay"] = str(out / f"{job.stem}_overlay.png")
+        picture = overlay(image, result.labels, segmenter.names, alpha=args.alpha)
+        _write(out / f"{job.stem}_overlay.png", encode_picture(picture))
+    if args.save_scores:
+        import io
+
+        buffer = io.BytesIO()
+        np.savez(buffer, scores=result.scores)
+        entry["scores"] = str(out / f"{job.stem}.npz")
+        _write(out / f"{job.stem}.npz", buffer.getvalue())
+    counts = np.bincount(result.labels.ravel(), minlength=segmenter.classes)
+    return entry | {"seconds": round(seconds, 4), "classes": _shares(counts, segmenter.names)}
+
+
+def _frames(frames: Any, progress: Any) -> Iterator[tuple[int, Any]]:
+    for number, frame in enumerate(frames, 1):
+        yield number, frame
+        progress.update(number)
+
+
+def _video(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Segment each frame of a video."""
+    import numpy as np
+
+    from atrouscaffe.cli.progress import Progress
+    from atrouscaffe.data.overlay import overlay
+    from atrouscaffe.data.palette import encode_labels
+    from atrouscaffe.data.video import VideoFile, VideoFrames
+
+    frames = VideoFrames(job.path)
+    folder = out / job.stem
+    folder.mkdir(exist_ok=True)
+    target = VideoFile(out / f"{job.stem}_overlay.mp4", frames.rate)
+    progress, number, whole = Progress(frames.count, f"frames of {job.path.name}"), 0, False
+    counts = np.zeros(segmenter.classes, np.int64)
+    begin = time.perf_counter()
+    try:
+        for number, frame in _frames(frames, progress):
+            labels = segmenter(frame).labels
+            counts += np.bincount(labels.ravel(), minlength=segmenter.classes)
+            _write(folder / f"frame_{number:06}.png", encode_labels(labels))
+            if not args.no_overlay:
+                target.write(overlay(frame, labels, segmenter.names, alpha=args.alpha, legend=False))
+        whole = True
+    finally:
+        progress.close()
+        target.close(keep=whole)
+    entry: dict[str, Any] = {"input": str(job.path), "frames": number, "labels": str(folder)}
+    if not args.no_overlay:
+        entry["overlay"] = str(out / f"{job.stem}_overlay.mp4")
+    return entry | {"seconds": round(time.perf_counter() - begin, 4), "classes": _shares(counts, segmenter.names)}
