@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write docs/layers.md from the layer classes themselves.
+"""Write what documents repeat from the code: docs/layers.md, and the table of commands in README.md.
 
-    python tools/make_docs.py            write the file
-    python tools/make_docs.py --check    exit 1 if it differs from what would be written
+    python tools/make_docs.py            write the files
+    python tools/make_docs.py --check    exit 1 if one differs from what would be written
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import re
 import sys
 from pathlib import Path
 
+from atrouscaffe.cli.main import COMMANDS
 from atrouscaffe.layers.base import Layer, layer_class, layer_types
 
-PATH = Path(__file__).resolve().parent.parent / "docs" / "layers.md"
+ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# Layer types
 
 {count} types, under the names of BVLC Caffe; the upper-case names of the first DeepLab fork (`SOFTMAX_LOSS`) and its
@@ -35,6 +36,7 @@ NOTES = """
 
 Sources, formulas and every known difference from the original, as the classes' docstrings have them.
 """
+COMMAND_TABLE = re.compile(r"(?<=\| command \| what it does \|\n\| --- \| --- \|\n)(?:\|.*\|\n)*")
 
 
 def span(counts: tuple[int, int | None]) -> str:
@@ -55,8 +57,8 @@ def parts(cls: type[Layer]) -> tuple[str, str]:
     return first.replace("``", "`"), found.group(1).strip().replace("``", "`") if found else ""
 
 
-def text() -> str:
-    """Return the whole file."""
+def layers_text() -> str:
+    """Return docs/layers.md."""
     rows, notes = [], []
     for name in layer_types():
         cls = layer_class(name)
@@ -71,21 +73,38 @@ def text() -> str:
     return body + (NOTES + "\n" + "\n".join(notes) if notes else "")
 
 
+def readme_text() -> str:
+    """Return README.md with its table of commands made anew."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = "".join(f"| `{name}` | {line} |\n" for name, (_, line) in COMMANDS.items())
+    fresh, count = COMMAND_TABLE.subn(lambda _: rows, text)
+    if count != 1:
+        raise SystemExit("make_docs: README.md has no table of commands ('| command | what it does |')")
+    return fresh
+
+
+def files() -> dict[str, str]:
+    """Return every file as path under the repository and text."""
+    return {"docs/layers.md": layers_text(), "README.md": readme_text()}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write or check the file; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write docs/layers.md from the layer classes.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file differs")
-    parser.add_argument("--path", type=Path, default=PATH, help="file to write")
+    """Write or check the files; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write docs/layers.md and README.md's table of commands.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder to write into")
     options = parser.parse_args(argv)
-    fresh = text()
-    if options.path.is_file() and options.path.read_text(encoding="utf-8") == fresh:
-        return 0
-    print(f"{'differs' if options.check else 'written'}: {options.path}")
-    if options.check:
-        return 1
-    options.path.parent.mkdir(parents=True, exist_ok=True)
-    options.path.write_text(fresh, encoding="utf-8")
-    return 0
+    different = False
+    for name, text in files().items():
+        path = options.root / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        different = True
+        print(f"{'differs' if options.check else 'written'}: {path}")
+        if not options.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 1 if options.check and different else 0
 
 
 if __name__ == "__main__":

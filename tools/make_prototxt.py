@@ -365,7 +365,8 @@ Each folder: `train.prototxt` and `test.prototxt` (the fork's `layers {{ }}` dia
 
 `EXP` with a slash (`exper/voc12`) renames the classifier to `fc8_exper/voc12`, and released weights no longer fit it.
 
-Everything here is written by `tools/make_prototxt.py`; a test fails when a file differs.
+This page and these six folders are written by `tools/make_prototxt.py`; a test fails when a file differs. Other
+folders here have READMEs of their own.
 """
 
 
