@@ -10,6 +10,7 @@ import numpy as np
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import Blueprint, Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import leaky, leaky_grad
 from atrouscaffe.ops.elementwise import fold, over_tiles
 from atrouscaffe.runtime.blob import Blob
 
@@ -50,11 +51,7 @@ class PReLU(Pointwise):
         x, y, slope = bottom[0].array.reshape(shape), top[0].array.reshape(shape), self._slopes(params[0].array)
 
         def work(rows: slice, columns: slice) -> None:
-            part, out = x[rows, :, columns], y[rows, :, columns]
-            below = np.minimum(part, 0)
-            below *= slope
-            np.maximum(part, 0, out=out)
-            out += below
+            leaky(np, x[rows, :, columns], slope, y[rows, :, columns])
 
         over_tiles(shape, work)
 
@@ -73,7 +70,7 @@ class PReLU(Pointwise):
                 below *= grad
                 total = below.sum(axis=(0, 2))
             if ctx.propagate[0]:
-                np.multiply(grad, np.where(part > 0, part.dtype.type(1), slope), out=dx[rows, :, columns])
+                leaky_grad(np, part, slope, grad, dx[rows, :, columns])
             return total
 
         sums = over_tiles(shape, work)

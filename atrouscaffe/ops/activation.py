@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["bnll", "bnll_grad", "elu", "elu_grad", "gate", "relu", "relu6", "relu6_grad", "relu_grad", "sigmoid",
-           "sigmoid_grad", "swish_grad", "tanh", "tanh_grad"]
+__all__ = ["bnll", "bnll_grad", "elu", "elu_grad", "gate", "leaky", "leaky_grad", "relu", "relu6",
+           "relu6_grad", "relu_grad", "sigmoid", "sigmoid_grad", "swish_grad", "tanh", "tanh_grad"]
 
 
 def relu(xp: Any, x: Any, y: Any, slope: float = 0.0) -> None:
@@ -18,10 +18,28 @@ def relu(xp: Any, x: Any, y: Any, slope: float = 0.0) -> None:
     if slope == 0:
         xp.maximum(x, 0, out=y)
         return
+    leaky(xp, x, slope, y)
+
+
+def leaky(xp: Any, x: Any, slope: Any, y: Any) -> None:
+    """y = max(x, 0) + slope min(x, 0) for a number or an array that goes with x."""
+    if xp.all(xp.asarray(slope) <= 1):
+        below = x * slope
+        xp.maximum(x, below, out=y)
+        return
     below = xp.minimum(x, 0)
     below *= slope
     xp.maximum(x, 0, out=y)
     y += below
+
+
+def leaky_grad(xp: Any, x: Any, slope: Any, dy: Any, dx: Any) -> None:
+    """dx = dy where x > 0, else slope dy. Masks become factors: that is several times as fast as choosing."""
+    above = (x > 0).astype(dx.dtype)
+    factor = 1 - above
+    factor *= slope
+    factor += above
+    xp.multiply(dy, factor, out=dx)
 
 
 def relu_grad(xp: Any, y: Any, dy: Any, dx: Any, slope: float = 0.0) -> None:
@@ -29,13 +47,10 @@ def relu_grad(xp: Any, y: Any, dy: Any, dx: Any, slope: float = 0.0) -> None:
 
     Any array with the signs of x may stand for `y`.
     """
-    above = y > 0
     if slope == 0:
-        xp.multiply(dy, above, out=dx)
-        return
-    factor = above.astype(dx.dtype)
-    factor[~above] = slope
-    xp.multiply(dy, factor, out=dx)
+        xp.multiply(dy, y > 0, out=dx)
+    else:
+        leaky_grad(xp, y, slope, dy, dx)
 
 
 def relu6(xp: Any, x: Any, y: Any) -> None:
@@ -64,8 +79,11 @@ def elu(xp: Any, x: Any, y: Any, alpha: float = 1.0) -> None:
 
 def elu_grad(xp: Any, y: Any, dy: Any, dx: Any, alpha: float = 1.0) -> None:
     """dx = dy above 0, else dy (y + alpha). Needs alpha >= 0."""
-    factor = y + alpha
-    factor[y > 0] = 1
+    above = (y > 0).astype(dx.dtype)
+    factor = xp.minimum(y, 0)
+    factor += alpha
+    factor *= 1 - above
+    factor += above
     xp.multiply(dy, factor, out=dx)
 
 

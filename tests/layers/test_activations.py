@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special as sp
 
+from atrouscaffe import TRAIN
 from atrouscaffe.errors import LayerError
 from atrouscaffe.runtime.threads import set_num_threads
 from tests.layers.one_layer import check_gradients, forward, gradients, small_net
@@ -151,3 +152,23 @@ def test_prelu_gradients_add_up():
     net.backward()
     assert np.array_equal(first, [-3, -2])
     assert np.array_equal(net.params["l"][0].diff, 2 * first)
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "PReLU", "AbsVal", "Swish", "Dropout"])
+def test_nothing_is_saved_where_no_backward_follows(kind, rng):
+    x = values(rng, 0)
+    text = body(kind, "relu_param { negative_slope: -0.5 }" if kind == "ReLU" else "", True)
+    for keep, saved in ((None, True), ([], False)):
+        net = small_net(text, {"x": x}, phase=TRAIN, keep=keep)
+        net.forward()
+        assert bool(net._execution.contexts[-1].saved) is saved
+
+
+def test_prelu_slopes_above_one(rng):
+    x = values(rng, 0)
+    net = small_net(body("PReLU", "", False), {"x": x})
+    net.params["l"][0].data[...] = [0.5, 3, -2]
+    net.forward()
+    slope = net.params["l"][0].data.reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(net.blobs["y"].data, np.where(x > 0, x, slope * x), rtol=1e-13)
+    check_gradients(net, ["x", "l:0"])
