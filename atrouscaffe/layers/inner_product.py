@@ -46,8 +46,9 @@ class InnerProduct(Layer):
         return blueprints
 
     def _matrices(self, bottom: Blob, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = math.prod(bottom.shape[: self.axis(self.p.axis, len(bottom.shape))])
-        return x.reshape(rows, -1), y.reshape(rows, -1)
+        axis = self.axis(self.p.axis, len(bottom.shape))
+        rows, inputs = math.prod(bottom.shape[:axis]), math.prod(bottom.shape[axis:])
+        return x.reshape(rows, inputs), y.reshape(rows, self.p.num_output)
 
     def _turned(self, weight: np.ndarray) -> np.ndarray:
         return weight.T if self.p.transpose else weight
@@ -61,8 +62,7 @@ class InnerProduct(Layer):
         """Transposed products."""
         dx, dy = self._matrices(bottom[0], bottom[0].grad, top[0].grad)
         if ctx.param_propagate[0]:
-            x = self._matrices(bottom[0], bottom[0].array, top[0].grad)[0]
-            inner_product_weight_gradient(x, dy, self._turned(params[0].grad))
+            inner_product_weight_gradient(bottom[0].array.reshape(dx.shape), dy, self._turned(params[0].grad))
         if self.p.bias_term and ctx.param_propagate[1]:
             params[1].grad[...] += dy.sum(axis=0)
         if ctx.propagate[0]:

@@ -61,7 +61,7 @@ class LRN(Layer):
             scale += 1
             np.multiply(x, np.power(scale, -p.beta, out=scale), out=y)
         else:
-            planes = (*x.shape[:2], -1)
+            planes = (*x.shape[:2], x.shape[2] * x.shape[3])
             lrn_across(x.reshape(planes), y.reshape(planes), p.local_size, p.alpha, p.beta, p.k)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
@@ -78,7 +78,7 @@ class LRN(Layer):
             np.multiply(dy, power, out=dx)
             dx += spread
         else:
-            planes = (*x.shape[:2], -1)
+            planes = (*x.shape[:2], x.shape[2] * x.shape[3])
             lrn_across_backward(x.reshape(planes), dy.reshape(planes), dx.reshape(planes), p.local_size, p.alpha,
                                 p.beta, p.k)
 

@@ -32,7 +32,8 @@ class Reduction(Layer):
         return [tuple(bottoms[0][: self.axis(self.p.axis, len(bottoms[0]))])]
 
     def _rows(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-        return array.reshape(math.prod(shape[: self.axis(self.p.axis, len(shape))]), -1)
+        axis = self.axis(self.p.axis, len(shape))
+        return array.reshape(math.prod(shape[:axis]), math.prod(shape[axis:]))
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Reduce."""
