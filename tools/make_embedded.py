@@ -30,6 +30,7 @@ FC6, FC7, HOLE = 256, 256, 12
 DROPOUT = "0.2"
 TEACHER_CHANNELS = 256
 CROP, BATCH = 321, 4
+EVERY = 2  # stage 1 scores every second place in both directions: neighbours have little to add, and cost as much
 SCALES = ("0.6", "0.8", "1", "1", "1.25", "1.5")
 TEMPERATURE = 2
 FROZEN = ("param { lr_mult: 0 decay_mult: 0 }",) * 2
@@ -94,9 +95,10 @@ class Writer:
                 top = added
             bottom, channels = top, outputs
 
-    def head(self, train: bool) -> Iterator[str]:
-        """Yield LargeFOV's head: fc6 with its hole, fc7, the classifier."""
-        yield self.conv("fc6", self.prefix + FEATURES, FC6, f"kernel_size: 3 pad: {HOLE} dilation: {HOLE}",
+    def head(self, train: bool, every: int = 1) -> Iterator[str]:
+        """Yield LargeFOV's head: fc6 with its hole (at every n-th place), fc7, the classifier."""
+        step = f" stride: {every}" if every > 1 else ""
+        yield self.conv("fc6", self.prefix + FEATURES, FC6, f"kernel_size: 3 pad: {HOLE}{step} dilation: {HOLE}",
                         filled=train)
         yield self.relu("fc6", "ReLU")
         yield self.conv("fc7", "fc6", FC7, "kernel_size: 1", filled=train)
@@ -133,16 +135,21 @@ def data_layer() -> str:
                  *(f"  {line}" for line in image), "}", "transform_param {", *(f"  {line}" for line in transform), "}")
 
 
-def losses(teacher: str, soft: str, hard: str, full_size: bool) -> Iterator[str]:
-    """Yield both losses; labels are met at stride 8, or at the crop's own size."""
+def losses(teacher: str, soft: str, hard: str, every: int) -> Iterator[str]:
+    """Yield both losses; labels are met at every n-th score (0: scores enlarged to the crop's size)."""
     yield layer("silence", "Silence", ("size",), ())
+    if every > 1:
+        yield layer("teacher_shrink", "Interp", (teacher,), ("teacher_shrink",),
+                    f"interp_param {{ shrink_factor: {every} }}")
+        teacher = "teacher_shrink"
     yield layer("loss_soft", "SoftTargetLoss", ("fc8_voc12", teacher), ("loss_soft",), f"loss_weight: {soft}",
                 f"soft_target_loss_param {{ temperature: {TEMPERATURE} }}")
-    if full_size:
+    if not every:
         yield layer("fc8_interp", "Interp", ("fc8_voc12",), ("fc8_interp",), "interp_param { zoom_factor: 8 }")
         scores, label = "fc8_interp", "label"
     else:
-        yield layer("label_shrink", "Interp", ("label",), ("label_shrink",), "interp_param { shrink_factor: 8 }")
+        yield layer("label_shrink", "Interp", ("label",), ("label_shrink",),
+                    f"interp_param {{ shrink_factor: {8 * every} }}")
         scores, label = "fc8_voc12", "label_shrink"
     yield layer("loss", "SoftmaxWithLoss", (scores, label), ("loss",), f"loss_weight: {hard}",
                 "loss_param { ignore_label: 255 }")
@@ -155,8 +162,8 @@ HEADER = "# {what}\n# Written by tools/make_embedded.py; edit that, not this fil
 def head_net() -> str:
     """Return the first stage's net: the starting model's trunk, frozen, under its own head and ours."""
     blocks = ['name: "deeplab-mnv2-largefov-head"', data_layer(), *Writer(learn=FROZEN).trunk(),
-              *Writer(learn=FROZEN).teacher_head(CROP), *Writer(learn=LEARNED).head(True),
-              *losses("logits_semantic", "1", "0.5", False)]
+              *Writer(learn=FROZEN).teacher_head(CROP), *Writer(learn=LEARNED).head(True, EVERY),
+              *losses("logits_semantic", "1", "0.5", EVERY)]
     return HEADER.format(what="Stage 1: the trunk stands still, the new head follows the old one and the labels.") \
         + "\n".join(blocks) + "\n"
 
@@ -165,7 +172,7 @@ def whole_net() -> str:
     """Return the second stage's net: every layer learns; the starting model stands beside it as teacher."""
     blocks = ['name: "deeplab-mnv2-largefov"', data_layer(), *Writer("teacher/", FROZEN).trunk(),
               *Writer("teacher/", FROZEN).teacher_head(CROP), *Writer(learn=LEARNED).trunk(),
-              *Writer(learn=LEARNED).head(True), *losses("teacher/logits_semantic", "1", "1", True)]
+              *Writer(learn=LEARNED).head(True), *losses("teacher/logits_semantic", "1", "1", 0)]
     return HEADER.format(what="Stage 2: every layer learns, from the labels and from the starting model.") \
         + "\n".join(blocks) + "\n"
 
@@ -182,7 +189,7 @@ def deploy_net() -> str:
 
 def solver(stage: int) -> str:
     """Return a stage's solver."""
-    net, rate, iterations, name = (("train_head", "0.01", 1600, "head"), ("train", "0.001", 600, "whole"))[stage - 1]
+    net, rate, iterations, name = (("train_head", "0.01", 1500, "head"), ("train", "0.001", 600, "whole"))[stage - 1]
     lines = [f'net: "{net}.prototxt"', f"base_lr: {rate}", 'lr_policy: "poly"', "power: 0.9",
              f"max_iter: {iterations}", "momentum: 0.9", "weight_decay: 0.0001", "clip_gradients: 10", "display: 20",
              "average_loss: 20", "snapshot: 100", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',
