@@ -67,7 +67,7 @@ def parse_datum(data: bytes, where: str = "<datum>") -> Datum:
     """
     record = Reader(FileBytes(data, where), schema("bvlc"), DataError).message("Datum")
     pixels, floats = record.get("data", b""), record.get("float_data")
-    shape = tuple(record.get(name, 0) for name in ("channels", "height", "width"))
+    shape = (record.get("channels", 0), record.get("height", 0), record.get("width", 0))
     encoded = record.get("encoded", False)
     if encoded and not pixels:
         raise DataError("an encoded Datum without data", where)

@@ -68,7 +68,7 @@ def _inputs_of_net(net: Record, layers: list[Record], dialect: str, lost: dict[s
             continue
         tops = layer.get("top", [])
         given = layer.get("input_param", Record("InputParameter")).get("shape", [])
-        if len(given) not in (1, len(tops)) or layer.has("include") or layer.has("exclude"):
+        if len(given) not in (0, 1, len(tops)) or layer.has("include") or layer.has("exclude"):
             _lose(lost, "an Input layer without one shape a top, or with include rules", layer.get("name", ""))
             continue
         names += tops
@@ -76,11 +76,13 @@ def _inputs_of_net(net: Record, layers: list[Record], dialect: str, lost: dict[s
     if not names:
         return kept
     head: dict[str, Any] = {"input": names}
-    if dialect == "v1":
+    if shapes and len(shapes) != len(names):
+        _lose(lost, "inputs of which only some have a shape", "")
+    if shapes and dialect == "v1":
         if any(len(shape.get("dim", [])) != 4 for shape in shapes):
             _lose(lost, "an input that does not have four dimensions", "")
         head["input_dim"] = [dim for shape in shapes for dim in shape.get("dim", [])]
-    else:
+    elif shapes:  # the forks' weight files name their inputs only
         head["input_shape"] = shapes
     name = {"name": net.values.pop("name")} if net.has("name") else {}
     net.values = {**name, **head, **net.values}

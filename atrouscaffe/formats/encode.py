@@ -124,7 +124,7 @@ def blob_parts(array: np.ndarray, legacy: bool, diff: np.ndarray | None = None) 
 
 
 def _bytes_of(data: np.ndarray) -> Any:
-    return memoryview(data.reshape(-1)).cast("B") if data.size else b""  # a view of nothing cannot be cast
+    return data.reshape(-1).view(np.uint8).data if data.size else b""  # a view of nothing cannot be cast
 
 
 def parts_size(parts: Sequence[Any]) -> int:

@@ -58,7 +58,7 @@ def to_fields(record: Record) -> Fields:
     `NetSpec` before.
     """
     types = schema().messages[record.type].by_name
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in record.values.items():
         if types[name].target == BLOBS:
             continue

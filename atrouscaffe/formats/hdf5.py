@@ -6,6 +6,7 @@ reading turns such a path into the name again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,24 @@ from atrouscaffe.formats.atomic import atomic_path
 from atrouscaffe.formats.diagnose import complain
 from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFile, check_shape
 
-__all__ = ["open_hdf5", "read_dataset", "read_hdf5", "write_hdf5"]
+__all__ = ["dataset_record", "get_member", "guard", "open_hdf5", "read_hdf5", "write_hdf5"]
 
 MAX_GROUPS = 200_000
 MAX_DEPTH = 32
 _FLOATS = ("float16", "float32", "float64")
+# What the library throws at damaged files depends on where the damage is.
+_DAMAGE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SystemError)
+
+
+@contextlib.contextmanager
+def guard(path: str | Path, error: type[AtrousCaffeError] = WeightsError) -> Iterator[None]:
+    """Turn what the HDF5 library raises about a damaged file into `error`."""
+    try:
+        yield
+    except AtrousCaffeError:
+        raise
+    except _DAMAGE as problem:
+        raise error(f"damaged or truncated HDF5 file: {problem}", str(path)) from None
 
 
 def open_hdf5(path: str | Path, error: type[AtrousCaffeError] = WeightsError) -> Any:
@@ -43,10 +57,8 @@ def open_hdf5(path: str | Path, error: type[AtrousCaffeError] = WeightsError) ->
     except OSError as problem:
         raise FileAccessError(f"cannot read {path}: {problem.strerror or problem}") from None
     complain(path, "hdf5", head, error)
-    try:
+    with guard(path, error):
         return h5py.File(path, "r", locking=False)
-    except (OSError, RuntimeError, ValueError, KeyError) as problem:
-        raise error(f"damaged or truncated HDF5 file: {problem}", str(path)) from None
 
 
 def get_member(group: Any, name: str, path: str, error: type[AtrousCaffeError] = WeightsError) -> Any:
@@ -55,18 +67,12 @@ def get_member(group: Any, name: str, path: str, error: type[AtrousCaffeError] =
     Raises
     ------
     error
-        A soft or external link (it could name any file), or damage.
+        A soft or external link: it could name any file.
     """
     import h5py
-    try:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise error(f"'{name}' in '{group.name}' is a soft or external link; only real data are read", path)
-        return group[name]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
-        if isinstance(problem, AtrousCaffeError):
-            raise
-        raise error(f"damaged HDF5 file at '{group.name}/{name}': {problem}", path) from None
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise error(f"'{name}' in '{group.name}' is a soft or external link; only real data are read", path)
+    return group[name]
 
 
 def dataset_record(dataset: Any, path: str, what: str, error: type[AtrousCaffeError] = WeightsError) -> BlobRecord:
@@ -80,15 +86,11 @@ def dataset_record(dataset: Any, path: str, what: str, error: type[AtrousCaffeEr
     import h5py
     if not isinstance(dataset, h5py.Dataset):
         raise error(f"expected a dataset for {what}, got a group", path)
-    try:
-        dtype, shape = dataset.dtype.name, dataset.shape
-        stored, external = dataset.id.get_storage_size(), dataset.external
-        plain = dataset.id.get_create_plist().get_nfilters() == 0 and not dataset.is_virtual
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
-        raise error(f"damaged HDF5 file at {what}: {problem}", path) from None
+    dtype, shape, stored = dataset.dtype.name, dataset.shape, dataset.id.get_storage_size()
+    plain = dataset.id.get_create_plist().get_nfilters() == 0
     if dtype not in _FLOATS or shape is None:
         raise error(f"expected float16, float32 or float64 for {what}, got {dtype}", path)
-    if external or dataset.is_virtual:
+    if dataset.external or dataset.is_virtual:
         raise error(f"{what} keeps its data in another file; only data inside the file are read", path)
     count = int(np.prod(shape, dtype=object)) if shape else 1
     check_shape(shape, count, path, what, error)
@@ -99,23 +101,15 @@ def dataset_record(dataset: Any, path: str, what: str, error: type[AtrousCaffeEr
         raise error(f"{what} declares the shape {shape}, which needs {needed} bytes, but {stored} are stored", path)
     if not plain and needed > 1100 * stored:  # deflate packs at most 1032 to 1
         raise error(f"{what} declares the shape {shape}, far more than its {stored} stored bytes can hold", path)
-    return BlobRecord(tuple(map(int, shape)), count, dtype, lambda: read_dataset(dataset, path, what, error))
+    return BlobRecord(tuple(map(int, shape)), count, dtype, lambda: _load(dataset, path, error))
 
 
-def read_dataset(dataset: Any, path: str, what: str, error: type[AtrousCaffeError] = WeightsError) -> np.ndarray:
-    """Read a checked dataset as float32.
-
-    Raises
-    ------
-    error
-        The data cannot be read.
-    """
+def _load(dataset: Any, path: str, error: type[AtrousCaffeError]) -> np.ndarray:
+    """Read a checked dataset as float32."""
     out = np.empty(dataset.shape, np.float32)
-    try:
+    with guard(path, error):
         if out.size:
             dataset.read_direct(out)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
-        raise error(f"damaged HDF5 file at {what}: {problem}", path) from None
     return out
 
 
@@ -129,13 +123,13 @@ def read_hdf5(path: str | Path) -> WeightsFile:
     FileMissingError, FileAccessError
         No such file, or no right to read it.
     """
-    file = open_hdf5(path)
     place = str(path)
-    if "data" not in file:
-        names = ", ".join(sorted(map(str, list(file)[:5]))) or "nothing"
-        raise WeightsError(f"expected a group 'data' with the layers, got {names}; is it another kind of HDF5 file?",
-                           place)
-    layers = tuple(_walk(get_member(file, "data", place), "", place, 0, [0]))
+    with guard(path):
+        file = open_hdf5(path)
+        if "data" not in file:
+            names = ", ".join(sorted(map(str, list(file)[:5]))) or "nothing"
+            raise WeightsError(f"expected a group 'data' with the layers, got {names}; is it of another kind?", place)
+        layers = tuple(_walk(get_member(file, "data", place), "", place, 0, [0]))
     if not layers:
         raise WeightsError("no layers under 'data'", place)
     return WeightsFile(place, "bvlc", "HDF5 has no dialects", layers, kind="hdf5",
@@ -148,11 +142,7 @@ def _walk(group: Any, prefix: str, path: str, depth: int, seen: list[int]) -> It
         raise WeightsError(f"expected a group, got data at '{group.name}'", path)
     if depth > MAX_DEPTH:
         raise WeightsError(f"groups nest deeper than {MAX_DEPTH} at '{group.name}'", path)
-    try:
-        names = list(group)
-    except (OSError, RuntimeError, ValueError, KeyError) as problem:
-        raise WeightsError(f"damaged HDF5 file at '{group.name}': {problem}", path) from None
-    for name in names:
+    for name in group:
         seen[0] += 1
         if seen[0] > MAX_GROUPS:
             raise WeightsError(f"more than {MAX_GROUPS} groups and datasets: not a net", path)
@@ -210,10 +200,15 @@ def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, 
             for name, blobs in arrays.items():
                 if not name or "\0" in name or any(part in ("", ".") for part in name.split("/")):
                     raise WeightsError(f"HDF5 cannot hold a layer named {name!r}; write a .caffemodel", str(path))
-                group = top.require_group(name)
-                for i, blob in enumerate(blobs):
-                    what = f"blob {i} of layer '{name}'"
-                    group.create_dataset(str(i), data=_stored(np.asarray(blob), half, what, path))
+                stored = [_stored(np.asarray(blob), half, f"blob {i} of layer '{name}'", path)
+                          for i, blob in enumerate(blobs)]
+                try:
+                    group = top.require_group(name)
+                    for i, blob in enumerate(stored):
+                        group.create_dataset(str(i), data=blob)
+                except (TypeError, ValueError) as problem:  # 'a' with blob 0 beside a layer 'a/0'
+                    raise WeightsError(f"HDF5 cannot hold layer {name!r} beside the others: {problem}; write a "
+                                       ".caffemodel", str(path)) from None
 
 
 def _stored(array: np.ndarray, half: bool, what: str, path: str | Path) -> np.ndarray:

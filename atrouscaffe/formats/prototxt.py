@@ -18,7 +18,7 @@ from atrouscaffe.spec import Fields, NetSpec
 
 __all__ = ["parse_net", "parse_solver", "read_net", "read_net_binary", "read_solver", "write_net", "write_solver"]
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 """Largest text accepted; the largest published nets have under 1 MiB."""
 
 PathLike = str | Path

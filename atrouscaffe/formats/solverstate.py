@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import AtrousCaffeError, SolverError
+from atrouscaffe.errors import SolverError
 from atrouscaffe.formats.atomic import atomic_path, atomic_write
 from atrouscaffe.formats.caffemodel import blob_record
 from atrouscaffe.formats.diagnose import complain
 from atrouscaffe.formats.encode import blob_parts, encode, wrap, write_parts
-from atrouscaffe.formats.hdf5 import dataset_record, get_member, open_hdf5
+from atrouscaffe.formats.hdf5 import dataset_record, get_member, guard, open_hdf5
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
 from atrouscaffe.formats.weights import is_hdf5_name
@@ -23,6 +23,7 @@ from atrouscaffe.formats.wire import FileBytes, Reader
 __all__ = ["SolverState", "read_solverstate", "write_solverstate"]
 
 MAX_HISTORY = 1_000_000
+MAX_NAME = 65536
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,14 @@ def _checked(iteration: int, learned: str, step: int, history: Sequence[np.ndarr
 
 def _read_hdf5(path: str | Path) -> SolverState:
     place = str(path)
-    with open_hdf5(path, SolverError) as file:
+    with guard(path, SolverError), open_hdf5(path, SolverError) as file:
         if "iter" not in file or "history" not in file:
             raise SolverError("expected 'iter' and 'history' in the file; is it another kind of HDF5 file?", place)
         iteration = _integer(file, "iter", place)
         step = _integer(file, "current_step", place) if "current_step" in file else 0
         learned = _text(file, "learned_net", place) if "learned_net" in file else ""
         group = get_member(file, "history", place, SolverError)
-        try:
-            count = len(group) if hasattr(group, "keys") else 0
-        except (OSError, RuntimeError, ValueError, KeyError) as problem:
-            raise SolverError(f"damaged HDF5 file at 'history': {problem}", place) from None
+        count = len(group)
         if count > MAX_HISTORY:
             raise SolverError(f"{count} history blobs: not a solver state", place)
         history = []
@@ -102,14 +100,9 @@ def _read_hdf5(path: str | Path) -> SolverState:
 
 def _member_value(file: Any, name: str, path: str) -> Any:
     dataset = get_member(file, name, path, SolverError)
-    try:
-        if dataset.size != 1 or dataset.external or dataset.is_virtual:
-            raise SolverError(f"'{name}' should be one value", path)
-        return dataset[()]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        if isinstance(problem, AtrousCaffeError):
-            raise
-        raise SolverError(f"damaged HDF5 file at '{name}': {problem}", path) from None
+    if dataset.size != 1 or dataset.external or dataset.is_virtual or dataset.dtype.itemsize > MAX_NAME:
+        raise SolverError(f"'{name}' should be one value", path)
+    return dataset[()]
 
 
 def _integer(file: Any, name: str, path: str) -> int:

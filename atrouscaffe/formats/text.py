@@ -54,17 +54,18 @@ def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: s
     variables = variables or {}
 
     def value(match: re.Match[str], start: int, quote: str) -> str:
-        position = start + match.start()
-        where = str(_place(text, position, path))
         name = match.group(1)
+        filled = str(variables.get(name, ""))
+        problem = ""
         if not name or not match.group().endswith("}"):
-            raise PrototxtError(f"expected a placeholder such as ${{NAME}}, got {match.group()!r}", where)
-        if name not in variables:
-            given = ", ".join(sorted(variables)) or "none"
-            raise PrototxtError(f"placeholder ${{{name}}} has no value; give {name}=... (given: {given})", where)
-        filled = str(variables[name])
-        if "\n" in filled or "\r" in filled:
-            raise PrototxtError(f"the value of placeholder ${{{name}}} has several lines", where)
+            problem = f"expected a placeholder such as ${{NAME}}, got {match.group()!r}"
+        elif name not in variables:
+            problem = f"placeholder ${{{name}}} has no value; give {name}=... " \
+                      f"(given: {', '.join(sorted(variables)) or 'none'})"
+        elif "\n" in filled or "\r" in filled:
+            problem = f"the value of placeholder ${{{name}}} has several lines"
+        if problem:
+            raise PrototxtError(problem, str(_place(text, start + match.start(), path)))
         if quote:
             filled = filled.replace("\\", "\\\\").replace(quote, "\\" + quote)
         return filled
@@ -233,10 +234,11 @@ class _Parser:
         if self.kind != "string":
             hint = " (write the type as a quoted name, or `layers {}` for the old form)" if field.name == "type" else ""
             self.expected(f"a quoted string for '{field.name}'{hint}")
-        data = b""
+        parts = []
         while self.kind == "string":
-            data += _unescape(self.token[1:-1])
+            parts.append(_unescape(self.token[1:-1]))
             self.advance()
+        data = b"".join(parts)
         if field.kind == "bytes":
             return data
         try:
@@ -288,23 +290,26 @@ class _Parser:
 
 
 def _unescape(text: str) -> bytes:
+    def plain(part: str) -> bytes:
+        return part.encode("utf-8", "surrogatepass")
+
     if "\\" not in text:
-        return text.encode("utf-8", "surrogatepass")
-    out, position = b"", 0
+        return plain(text)
+    out, position = [], 0
     for match in _ESCAPE.finditer(text):
-        out += text[position:match.start()].encode("utf-8", "surrogatepass")
+        out.append(plain(text[position:match.start()]))
         code, position = match.group(1), match.end()
-        if code[0] in _SIMPLE and len(code) == 1:
-            out += _SIMPLE[code].encode()
+        if code in _SIMPLE:
+            out.append(plain(_SIMPLE[code]))
         elif code[0] == "x" and len(code) > 1:
-            out += bytes([int(code[1:], 16)])
+            out.append(bytes([int(code[1:], 16)]))
         elif code[0] in "01234567":
-            out += bytes([int(code, 8) & 255])
+            out.append(bytes([int(code, 8) & 255]))
         elif code[0] in "uU" and len(code) > 1 and int(code[1:], 16) < 0x110000:
-            out += chr(int(code[1:], 16)).encode("utf-8", "surrogatepass")
+            out.append(plain(chr(int(code[1:], 16))))
         else:
-            out += match.group().encode("utf-8", "surrogatepass")
-    return out + text[position:].encode("utf-8", "surrogatepass")
+            out.append(plain(match.group()))
+    return b"".join([*out, plain(text[position:])])
 
 
 def format_record(record: Record, indent: str = "") -> str:

@@ -132,7 +132,7 @@ def test_files_that_are_not_nets(tmp_path):
                         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git-LFS pointer"),
                         (b"\x0a\x03net\xa2\x06\x00", "binary data"), (b"PK\x03\x04" + bytes(9), "a zip archive"),
                         (b'name: "\xff\xfe"', "expected UTF-8 text, got byte 0xff at offset 7"),
-                        (b"a" * (17 << 20), "more than 16 MiB")]:
+                        (b"a" * (5 << 20), "more than 4 MiB")]:
         path.write_bytes(data)
         with pytest.raises(PrototxtError, match=words):
             read_net(path)

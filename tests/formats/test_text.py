@@ -7,9 +7,12 @@ import time
 
 import pytest
 from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from atrouscaffe.errors import PrototxtError
 from atrouscaffe.formats.encode import encode
+from atrouscaffe.formats.prototxt import parse_net
 from atrouscaffe.formats.schema import float32, message_class, schema
 from atrouscaffe.formats.text import MAX_DEPTH, fill_placeholders, format_record, parse_record
 from tests.conftest import ORACLE
@@ -159,3 +162,47 @@ def test_placeholder_errors_name_the_line(text, words):
         fill_placeholders(text, {"N": "1\n2"}, "n.prototxt")
     for word in words:
         assert word in str(caught.value)
+
+
+WORDS = st.sampled_from([
+    "layer", "layers", "name", "type", "{", "}", "<", ">", ":", ";", ",", "[", "]", "-", '"a"', "'", '"', "1", "0x", "1e",
+    "inf", "true", "#", "\n", "CONVOLUTION", "input_dim", "convolution_param", "pad", "hole", "${", "${A}", "\\", "\0",
+    "ä", "loss_weight", "phase", "TRAIN", " "])
+FUZZ = settings(derandomize=True, deadline=None, database=None, max_examples=400)
+
+
+def survives(text: str) -> None:
+    try:
+        parse_net(text, path="n.prototxt", variables={"A": "1"})
+    except PrototxtError as caught:
+        assert str(caught).startswith("n.prototxt:")
+
+
+@FUZZ
+@given(words=st.lists(WORDS, max_size=40))
+def test_random_words(words):
+    survives(" ".join(words))
+
+
+@FUZZ
+@given(text=st.text(max_size=80))
+def test_random_text(text):
+    survives(text)
+
+
+@FUZZ
+@given(cuts=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 30), WORDS), min_size=1, max_size=4))
+def test_mutilated_net(cuts):
+    text = (ORACLE / "files/legacy_v1.prototxt").read_text()
+    for at, length, word in cuts:
+        at %= len(text) + 1
+        text = text[:at] + word + text[at + length:]
+    survives(text)
+
+
+def test_many_strings_placeholders_and_errors_stay_linear():
+    start = time.process_time()
+    parse_record("name: " + '"a"' * 100_000, "NetParameter")
+    fill_placeholders('"${A}"\n' * 50_000, {"A": "b"})
+    error("input_dim: 1\n" * 50_000 + "nme: 3")
+    assert time.process_time() - start < 5
