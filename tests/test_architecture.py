@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from atrouscaffe.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "atrouscaffe"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -101,6 +103,10 @@ def test_start_loads_nothing_heavy(statement: str) -> None:
     loaded = set(run(f"import sys; {statement}; print(*sys.modules, sep='\\n')").split())
     assert "atrouscaffe" in loaded
     assert not heavy & loaded
+
+
+def test_every_command_has_its_module() -> None:
+    assert {module for module, _ in COMMANDS.values()} <= set(MODULES)
 
 
 def processor_seconds() -> float:

@@ -25,7 +25,7 @@ net, kernel = resource("prototxt", "deeplab-largefov/deploy.prototxt"), resource
 top = net.parent.parent
 print(json.dumps({"package": atrouscaffe.__file__, "net": str(net), "kernel": str(kernel), "text": net.read_text(),
                   "version": atrouscaffe.__version__, "kernels": sorted(p.name for p in kernel.parent.iterdir()),
-                  "nets": sorted(str(p.relative_to(top)) for p in top.rglob("*.prototxt"))}))
+                  "nets": sorted(str(p.relative_to(top)) for p in top.rglob("*") if p.is_file())}))
 """
 
 
@@ -76,7 +76,7 @@ def install(wheel: Path, folder: Path) -> Path:
 
 
 def expected_nets() -> list[str]:
-    return sorted(str(path.relative_to(ROOT / "prototxt")) for path in (ROOT / "prototxt").rglob("*.prototxt"))
+    return sorted(str(path.relative_to(ROOT / "prototxt")) for path in (ROOT / "prototxt").rglob("*") if path.is_file())
 
 
 def check(report: dict, package: Path) -> None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from atrouscaffe.cli.options import pairs
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
 if TYPE_CHECKING:
@@ -65,17 +66,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _variables(words: Sequence[str]) -> dict[str, str]:
-    """Return NAME=VALUE words as a dict."""
-    pairs = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name.isidentifier():
-            raise ArgumentError(f"--set: expected NAME=VALUE, got {word!r}")
-        pairs[name] = value
-    return pairs
-
-
 def _shape(word: str, inputs: Sequence[str]) -> tuple[str, tuple[int, ...]]:
     """Return a [BLOB=]N,C,H,W word as (blob, shape)."""
     name, sign, numbers = word.rpartition("=")
@@ -111,7 +101,7 @@ def _net(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.graph.report import describe, render
     from atrouscaffe.pipeline.registry import by_name
 
-    spec = read_net(args.file, variables=_variables(args.variables), dialect=args.dialect)
+    spec = read_net(args.file, variables=pairs(args.variables, "--set"), dialect=args.dialect)
     inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
     shapes = dict(_shape(word, inputs) for word in args.shapes)
     paths = PathGuard(spec.path, getattr(args, "allow_path", None) or ())
@@ -155,7 +145,7 @@ def _plain(value: Any) -> Any:
 def _solver(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.formats.prototxt import read_solver
 
-    options = _plain(read_solver(args.file, variables=_variables(args.variables)))
+    options = _plain(read_solver(args.file, variables=pairs(args.variables, "--set")))
     rows = [(name, json.dumps(value)) for name, value in options.items()]
     return {"kind": "solver", "options": options}, _table(rows)
 

@@ -24,7 +24,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("atrouscaffe.cli.train", "train a net as its solver file says"),
     "adapt": ("atrouscaffe.cli.adapt", "fit weights to a net with other classes or a decimated fc6"),
     "dataset-check": ("atrouscaffe.cli.dataset_check", "check a list of images and label maps before training"),
-    "train": ("atrouscaffe.cli.train", "train a net as its solver file says"),
     "inspect": ("atrouscaffe.cli.inspect", "say what is in a net, weight or mean file, or why it will not load"),
     "convert": ("atrouscaffe.cli.convert", "convert nets and weights between dialects and formats"),
 }
