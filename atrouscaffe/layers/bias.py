@@ -35,10 +35,10 @@ class Bias(Scale):
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """The gradient as it is below, its sums into the bias."""
-        dy, dx = self._views(bottom, top[0].grad, bottom[0].grad)
+        (dy,) = self._views(bottom, top[0].grad)
         if self.learned and ctx.param_propagate[0]:
             params[0].grad[...] += channel_sums(dy).reshape(params[0].shape)
         elif not self.learned and ctx.propagate[1]:
             bottom[1].grad[...] = channel_sums(dy).reshape(bottom[1].shape)
-        if ctx.propagate[0] and dx is not dy:
-            dx[...] = dy
+        if ctx.propagate[0] and bottom[0].grad is not top[0].grad:
+            bottom[0].grad[...] = top[0].grad

@@ -65,7 +65,7 @@ class BN(Layer):
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Sums into scale and shift, then the normalisation's gradient."""
-        dy, dx = three_axes(top[0].grad, 1, 2), three_axes(bottom[0].grad, 1, 2)
+        dy = three_axes(top[0].grad, 1, 2)
         source, scale = ctx.saved["source"], params[0].array.ravel()
         dscale = channel_sums(dy, source) if ctx.param_propagate[0] or self.learn else None
         dshift = channel_sums(dy) if ctx.param_propagate[1] or self.learn else None
@@ -75,6 +75,7 @@ class BN(Layer):
             params[1].grad[...] += dshift.reshape(params[1].shape)  # type: ignore[union-attr]
         if not ctx.propagate[0]:
             return
+        dx = three_axes(bottom[0].grad, 1, 2)
         if not self.learn:
             affine(dy, scale, None, dx)
             return

@@ -60,13 +60,13 @@ class InnerProduct(Layer):
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed products."""
-        dx, dy = self._matrices(bottom[0], bottom[0].grad, top[0].grad)
+        x, dy = self._matrices(bottom[0], bottom[0].array, top[0].grad)
         if ctx.param_propagate[0]:
-            inner_product_weight_gradient(bottom[0].array.reshape(dx.shape), dy, self._turned(params[0].grad))
+            inner_product_weight_gradient(x, dy, self._turned(params[0].grad))
         if self.p.bias_term and ctx.param_propagate[1]:
             params[1].grad[...] += dy.sum(axis=0)
         if ctx.propagate[0]:
-            inner_product_data_gradient(dy, self._turned(params[0].array), dx)
+            inner_product_data_gradient(dy, self._turned(params[0].array), bottom[0].grad.reshape(x.shape))
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Inputs times outputs."""

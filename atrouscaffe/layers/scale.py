@@ -83,7 +83,7 @@ class Scale(Layer):
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Sums of ``dy x`` into the factor, of ``dy`` into the bias; ``dy scale`` below."""
-        x, dy, dx = self._views(bottom, bottom[0].array, top[0].grad, bottom[0].grad)
+        x, dy = self._views(bottom, bottom[0].array, top[0].grad)
         x = ctx.saved.get("bottom", x)
         factor = params[0] if self.learned else bottom[1]
         if self.p.bias_term and ctx.param_propagate[-1]:
@@ -93,7 +93,7 @@ class Scale(Layer):
         elif not self.learned and ctx.propagate[1]:
             factor.grad[...] = channel_sums(dy, x).reshape(factor.shape)
         if ctx.propagate[0]:
-            affine(dy, factor.array.ravel(), None, dx)
+            affine(dy, factor.array.ravel(), None, bottom[0].grad.reshape(dy.shape))
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One a value."""
