@@ -166,8 +166,8 @@ def test_placeholder_errors_name_the_line(text, words):
 
 WORDS = st.sampled_from([
     "layer", "layers", "name", "type", "{", "}", "<", ">", ":", ";", ",", "[", "]", "-", '"a"', "'", '"', "1", "0x",
-    "1e", "inf", "true", "#", "\n", "CONVOLUTION", "input_dim", "convolution_param", "pad", "hole", "${", "${A}", "\\", "\0",
-    "ä", "loss_weight", "phase", "TRAIN", " "])
+    "1e", "inf", "true", "#", "\n", "CONVOLUTION", "input_dim", "convolution_param", "pad", "hole",
+    "${", "${A}", "\\", "\0", "ä", "loss_weight", "phase", "TRAIN", " "])
 FUZZ = settings(derandomize=True, deadline=None, database=None, max_examples=400)
 
 
