@@ -320,7 +320,7 @@ def test_hdf5_links_and_impossible_sizes_are_refused(rows):
 def test_hdf5_output_keeps_all_passes(rows):
     net = Net('''input: "a" input_dim: 2 input_dim: 3 input_dim: 1 input_dim: 2
         input: "b" input_dim: 2 input_dim: 1 input_dim: 1 input_dim: 1
-        layer { name: "o" type: "HDF5Output" bottom: "a" bottom: "b" 
+        layer { name: "o" type: "HDF5Output" bottom: "a" bottom: "b"
         hdf5_output_param { file_name: "out.h5" } }''', TEST)
     (rows / "out.h5").write_text("an old file")
     written = []
@@ -423,7 +423,7 @@ def test_mat_write_names_files_as_the_original_and_mat_read_takes_them_back(tmp_
 def test_mat_write_counts_passes_without_a_list_and_skips_by_period(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = Net('''input: "a" input_dim: 1 input_dim: 1 input_dim: 2 input_dim: 3
-        layer { name: "w" type: "MatWrite" bottom: "a" bottom: "a" 
+        layer { name: "w" type: "MatWrite" bottom: "a" bottom: "a"
         mat_write_param { prefix: "o_" period: 2 } }''', TEST)
     for value in range(4):
         net.forward(a=np.full((1, 1, 2, 3), value))
