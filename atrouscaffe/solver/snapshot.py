@@ -10,6 +10,7 @@ Source: ``Solver::Snapshot``, ``SGDSolver::SnapshotSolverState`` and ``Restore``
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -50,7 +51,9 @@ class _Snapshot:
 # -- names ----------------------------------------------------------------------------------------
 
 def prefix(solver: Solver) -> str:
-    """Return ``snapshot_prefix`` as an absolute path; by default the solver file's name without its suffix.
+    """Return ``snapshot_prefix`` as an absolute path, from the working folder as in Caffe.
+
+    Without one it is the solver file's name without its suffix; a folder gets that name added.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def prefix(solver: Solver) -> str:
     if not spec.snapshot_prefix and not spec.path:
         raise SolverError("snapshot_prefix: expected a path for snapshots, got none")
     name = spec.snapshot_prefix or str(Path(spec.path).with_suffix(""))
-    resolved = solver.paths.resolve(name, "snapshot_prefix")
+    resolved = solver.paths.resolve(os.path.abspath(name), "snapshot_prefix")
     if os.path.isdir(resolved):
         resolved = os.path.join(resolved, Path(spec.path).stem or "snapshot")
     return resolved
@@ -72,14 +75,19 @@ def prefix(solver: Solver) -> str:
 def check_prefix(solver: Solver) -> None:
     """Make the folder of the snapshots and see that files can be made in it.
 
+    Temporary files that a killed run with this prefix left behind are removed.
+
     Raises
     ------
     FileAccessError
         They cannot.
     """
-    folder = Path(prefix(solver)).parent
+    stem = Path(prefix(solver))
+    folder = stem.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".{glob.escape(stem.name)}_iter_*.tmp"):
+            left.unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
             file.flush()

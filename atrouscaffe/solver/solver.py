@@ -316,7 +316,7 @@ class Solver:
         if not math.isfinite(total):
             origin = gradient_origin(self.net)
             if origin is None:
-                origin = "the sum over iter_size batches, or in squares too large for a float"
+                origin = "the sum over iter_size batches"
             raise SolverError(f"iteration {self._iteration}: a gradient is not finite, the loss is "
                               f"{self._losses[-1]:g}; that began in {origin}. A smaller base_lr or clip_gradients "
                               "helps where values grow without bound", self.param.path)

@@ -6,6 +6,7 @@ block cost about one pass through memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,10 @@ class Updater:
         def work(i: int) -> None:
             index, a, b = tasks[i]
             block = self.learnable[index].blob.grad.reshape(-1)[a:b]
-            sums[i] = np.dot(block, block)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums[i] = np.dot(block, block)
+            if not math.isfinite(sums[i]):  # squares of more than 1e38, or no numbers at all
+                sums[i] = np.square(block, dtype=np.float64).sum()
 
         with serial_blas():
             parallel(work, len(tasks))
@@ -94,8 +98,8 @@ class Updater:
             if not self._shares_values:
                 value -= grad
 
-        for entry in self.learnable:
-            entry.blob.array, entry.blob.grad  # noqa: B018  (allocates before threads ask)
+        for index in {index for index, _, _ in self._tasks}:
+            self.learnable[index].blob.grad  # noqa: B018  (allocates before threads ask)
         parallel(work, len(self._tasks))
         if self._shares_values:  # the first fork's shared parameters: all updates come from the same values
             for index, a, b in self._tasks:

@@ -1,0 +1,42 @@
+"""``atrouscaffe train``: train a net as its solver file says."""
+
+from __future__ import annotations
+
+import argparse
+
+from atrouscaffe.errors import ArgumentError
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = """Train a net as its solver file says. Progress goes to standard error; a log (JSON lines) and a chart (SVG)
+stand beside the snapshots. Ctrl-C (SIGINT) or SIGTERM writes a snapshot and stops, SIGHUP writes one and goes on. The
+exit status is 0 at max_iter, 130 after a signal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--solver", required=True, metavar="FILE", help="solver prototxt")
+    parser.add_argument("--weights", metavar="FILE[,FILE...]", help="caffemodels to start from")
+    parser.add_argument("--allow-missing", action="store_true",
+                        help="let weights lack layers, or have them in other shapes: these start from fillers")
+    parser.add_argument("--snapshot", metavar="FILE|auto",
+                        help="solverstate to resume; auto: the newest whole one with the solver's prefix, if any")
+    parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
+                        help="fill the placeholder ${NAME} in solver and nets; may be repeated")
+    parser.add_argument("--device", default="cpu", help="cpu (default)")
+    parser.add_argument("--log", metavar="FILE", help="JSON lines (default: snapshot prefix + .log.jsonl)")
+    parser.add_argument("--plot", metavar="FILE", help="chart as SVG (default: snapshot prefix + .svg)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; return the exit status."""
+    wrong = next((word for word in args.variables if "=" not in word), None)
+    if wrong is not None:
+        raise ArgumentError(f"--set: expected NAME=VALUE, got {wrong!r}")
+    from atrouscaffe.pipeline.train import train
+
+    weights = [part for part in (args.weights or "").split(",") if part]
+    _, stopped = train(args.solver, weights=weights, snapshot=args.snapshot,
+                       variables=dict(word.split("=", 1) for word in args.variables), device=args.device,
+                       allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot)
+    return 130 if stopped else 0
