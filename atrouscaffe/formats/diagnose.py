@@ -1,14 +1,13 @@
-"""Tell what a file is by its suffix and by its content, and why it will not load."""
+"""Tell what a file is by its suffix and by its first bytes, so that readers can say why it will not load."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError, FileMissingError
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
-__all__ = ["KINDS", "Diagnosis", "complain", "content_kind", "diagnose", "kind_by_suffix"]
+__all__ = ["KINDS", "complain", "content_kind", "kind_by_suffix"]
 
 KINDS = ("net", "solver", "weights", "mean", "state")
 """What the program reads: text nets and solvers, weight, mean and solver state files."""
@@ -23,26 +22,6 @@ _IMAGES = ((b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GI
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*\Z")
 _NET_TEXT = re.compile(rb"^\s*(?:#[^\n]*\s*)*(?:name\s*:|layers?\s*\{|input\s*:|input_shape|net\s*:|train_net|base_lr|"
                        rb"force_backward|state\s*\{|\w+\s*[:{])")
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What a file is and, if it cannot be what it should be, why.
-
-    Attributes
-    ----------
-    kind : str
-        One of `KINDS`, by suffix or as told.
-    content : str
-        What the first bytes are: ``"empty"``, ``"text"``, ``"html"``, ``"lfs"``, ``"hdf5"``, ``"npy"``,
-        ``"archive"``, ``"image"``, ``"binary"``.
-    problem : str
-        "" or one paragraph: what is wrong and what to do.
-    """
-
-    kind: str
-    content: str
-    problem: str
 
 
 def kind_by_suffix(path: str | Path) -> str:
@@ -69,7 +48,8 @@ def content_kind(head: bytes) -> tuple[str, str]:
     Returns
     -------
     (str, str)
-        The word of `Diagnosis.content`, and a phrase for people.
+        A word (``"empty"``, ``"text"``, ``"html"``, ``"lfs"``, ``"hdf5"``, ``"npy"``, ``"archive"``, ``"image"``,
+        ``"zeros"``, ``"binary"``), and a phrase for people.
     """
     if not head:
         return "empty", "an empty file"
@@ -145,52 +125,3 @@ def complain(path: str | Path, wanted: str, head: bytes, error: type[AtrousCaffe
     problem = _problem(*content_kind(head), wanted)
     if problem:
         raise error(problem, str(path))
-
-
-def diagnose(path: str | Path, kind: str | None = None) -> Diagnosis:
-    """Say what a file is and why it would not load; the whole file is read if its head is right.
-
-    Parameters
-    ----------
-    path : str or Path
-    kind : str, optional
-        One of `KINDS`; told by the suffix if not given.
-
-    Raises
-    ------
-    FileMissingError, FileAccessError
-        No such file, or no right to read it.
-    ArgumentError
-        An unknown kind or suffix.
-    """
-    if kind is not None and kind not in KINDS:
-        raise ArgumentError(f"unknown kind {kind!r}; known are {', '.join(KINDS)}")
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
-    except FileNotFoundError:
-        raise FileMissingError(f"no such file: {path}") from None
-    except OSError as problem:
-        raise FileAccessError(f"cannot read {path}: {problem.strerror or problem}") from None
-    kind = kind or kind_by_suffix(path)
-    content, _ = content_kind(head)
-    try:
-        _load(path, kind)
-    except AtrousCaffeError as problem:
-        return Diagnosis(kind, content, str(problem))
-    return Diagnosis(kind, content, "")
-
-
-def _load(path: str | Path, kind: str) -> None:
-    if kind in ("net", "solver"):
-        from atrouscaffe.formats import prototxt
-        (prototxt.read_net if kind == "net" else prototxt.read_solver)(path)
-    elif kind == "weights":
-        from atrouscaffe.formats.weights import open_weights
-        open_weights(path)
-    elif kind == "mean":
-        from atrouscaffe.formats.mean import read_mean
-        read_mean(path)
-    else:
-        from atrouscaffe.formats.solverstate import read_solverstate
-        read_solverstate(path)

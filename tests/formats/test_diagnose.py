@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from atrouscaffe.errors import ArgumentError, FileAccessError, FileMissingError
-from atrouscaffe.formats.diagnose import content_kind, diagnose, kind_by_suffix
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError, FileMissingError
+from atrouscaffe.formats.diagnose import content_kind, kind_by_suffix
+from atrouscaffe.formats.mean import read_mean
+from atrouscaffe.formats.prototxt import read_net, read_solver
+from atrouscaffe.formats.solverstate import read_solverstate
+from atrouscaffe.formats.weights import open_weights
+
+READERS = {"net": read_net, "solver": read_solver, "weights": open_weights, "mean": read_mean,
+           "state": read_solverstate}
 
 
 @pytest.mark.parametrize(("name", "kind"), [
@@ -30,10 +37,10 @@ def test_content_by_first_bytes(head, content):
     assert content_kind(head)[0] == content
 
 
-def test_sound_files_have_no_problem(oracle):
+def test_sound_files_are_read_by_the_reader_of_their_kind(oracle):
     for name in ("net_v0.prototxt", "legacy_v1.caffemodel", "snapshot.caffemodel.h5", "mean.binaryproto", "mean.npy",
                  "snapshot_v2.solverstate", "snapshot.solverstate.h5"):
-        assert diagnose(oracle / "files" / name).problem == "", name
+        assert READERS[kind_by_suffix(name)](oracle / "files" / name) is not None
 
 
 PROBLEMS = [("w.caffemodel", b"", "empty", "download or copy it again"),
@@ -54,24 +61,16 @@ PROBLEMS = [("w.caffemodel", b"", "empty", "download or copy it again"),
 def test_problem_says_what_it_is_and_what_to_do(tmp_path, name, data, content, words):
     path = tmp_path / name
     path.write_bytes(data)
-    found = diagnose(path)
-    assert found.content == content
-    assert words in found.problem
-    assert str(path) in found.problem
-    assert "\n" not in found.problem
-
-
-def test_kind_can_be_told(tmp_path, oracle):
-    path = tmp_path / "model.bin"
-    path.write_bytes((oracle / "files/legacy_v1.caffemodel").read_bytes())
-    assert diagnose(path, "weights").problem == ""
-    assert diagnose(path, "net").problem
-    with pytest.raises(ArgumentError, match="unknown kind"):
-        diagnose(path, "picture")
+    assert content_kind(data)[0] == content
+    with pytest.raises(AtrousCaffeError) as caught:
+        READERS[kind_by_suffix(path)](path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_file_at_all(tmp_path):
     with pytest.raises(FileMissingError):
-        diagnose(tmp_path / "n.prototxt")
+        read_net(tmp_path / "n.prototxt")
     with pytest.raises(FileAccessError):
-        diagnose(tmp_path, "net")
+        read_net(tmp_path)
