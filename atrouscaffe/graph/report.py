@@ -31,7 +31,8 @@ class Field:
     begin, end : Fraction
         In input pixels; the receptive field is ``end - begin`` wide, padding included.
     step : Fraction
-        Input pixels from one pixel of the blob to the next: the stride.
+        Input pixels from one pixel of the blob to the next: the stride; 0 where the blob has no place in
+        the input (behind a global pooling).
     everything : bool
         Each pixel may see the whole input.
     """
@@ -49,21 +50,23 @@ class Field:
     @property
     def stride(self) -> float | int | None:
         """Input pixels from one pixel to the next; None without a place (a global pooling)."""
-        if self.everything:
+        if not self.step:
             return None
         return int(self.step) if self.step.denominator == 1 else float(self.step)
 
     def through(self, reach: Reach) -> Field:
         """Return the field behind a layer of this reach."""
-        if self.everything or reach.everything:
-            return Field(everything=True)
+        if reach.everything:
+            return Field(step=Fraction(0), everything=True)
+        if self.everything:
+            return Field(step=self.step * reach.stride / reach.up, everything=True)
         return Field(self.begin - reach.pad * self.step, self.end + (reach.extent - 1 - reach.pad) * self.step,
                      self.step * reach.stride / reach.up)
 
     def joined(self, other: Field) -> Field:
         """Return the field of a layer that reads this one's blob and another's."""
         if self.everything or other.everything:
-            return Field(everything=True)
+            return Field(step=max(self.step, other.step), everything=True)
         return Field(min(self.begin, other.begin), max(self.end, other.end), max(self.step, other.step))
 
 
