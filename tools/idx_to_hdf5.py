@@ -51,11 +51,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 def write(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
     """Write one HDF5 file and its list."""
-    import h5py
+    from atrouscaffe.formats.atomic import atomic_write
+    from atrouscaffe.formats.hdf5 import new_hdf5
 
-    from atrouscaffe.formats.atomic import atomic_path, atomic_write
-
-    with atomic_path(folder / f"{name}.h5") as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(folder / f"{name}.h5") as file:
         file.create_dataset("data", data=(images[:, None] / 256).astype(np.float32))  # (N, 1, H, W)
         file.create_dataset("label", data=labels.astype(np.float32))
     with atomic_write(folder / f"{name}.txt") as file:

@@ -7,6 +7,7 @@ reading turns such a path into the name again.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, FileAccessError, FileMissingError, WeightsError
-from atrouscaffe.formats.atomic import atomic_path
+from atrouscaffe.formats.atomic import atomic_write
 from atrouscaffe.formats.diagnose import complain
 from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFile, check_shape
 
-__all__ = ["dataset_record", "get_member", "guard", "open_hdf5", "read_hdf5", "write_hdf5"]
+__all__ = ["dataset_record", "get_member", "guard", "new_hdf5", "open_hdf5", "read_hdf5", "write_hdf5"]
 
 MAX_GROUPS = 200_000
 MAX_DEPTH = 32
@@ -170,6 +171,26 @@ def _blobs(group: Any, layer: str, path: str) -> tuple[BlobRecord, ...]:
                  for i in numbers)
 
 
+@contextlib.contextmanager
+def new_hdf5(path: str | Path) -> Iterator[Any]:
+    """Give an HDF5 file in memory that becomes `path`, whole or not at all, when the block ends well.
+
+    In memory, since the library cannot close a file on a disk that is full: it fails again when the
+    process ends.
+
+    Raises
+    ------
+    FileAccessError
+        The file cannot be written.
+    """
+    import h5py
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
+    with atomic_write(path) as target:
+        target.write(content.getbuffer())
+
+
 def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, half: bool = False,
                diffs: Mapping[str, Sequence[np.ndarray]] | None = None) -> None:
     """Write an HDF5 weight file that Caffe reads, whole or not at all.
@@ -191,8 +212,7 @@ def write_hdf5(path: str | Path, params: Mapping[str, Sequence[np.ndarray]], *, 
     FileAccessError
         The file cannot be written.
     """
-    import h5py
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         for kind, arrays in (("data", params), ("diff", diffs)):
             if arrays is None:
                 continue

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.errors import SolverError
-from atrouscaffe.formats.atomic import atomic_path, atomic_write
+from atrouscaffe.formats.atomic import atomic_write
 from atrouscaffe.formats.caffemodel import blob_record
 from atrouscaffe.formats.diagnose import complain
 from atrouscaffe.formats.encode import blob_parts, encode, wrap, write_parts
-from atrouscaffe.formats.hdf5 import dataset_record, get_member, guard, open_hdf5
+from atrouscaffe.formats.hdf5 import dataset_record, get_member, guard, new_hdf5, open_hdf5
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
 from atrouscaffe.formats.weights import is_hdf5_name
@@ -147,7 +147,7 @@ def write_solverstate(path: str | Path, state: SolverState) -> None:
 
 def _write_hdf5(path: str | Path, state: SolverState) -> None:
     import h5py
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.create_dataset("iter", data=np.array([state.iter], np.int32))
         file.create_dataset("learned_net", data=state.learned_net.encode(),
                             dtype=h5py.string_dtype("ascii", len(state.learned_net.encode()) + 1))
