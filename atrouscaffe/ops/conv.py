@@ -5,7 +5,7 @@ Three ways, chosen by shape alone:
 - a 1x1 kernel at stride 1 is a matrix product on the image itself;
 - groups of few channels (depthwise) run in compiled loops, without columns;
 - everything else makes blocks of columns (see `im2col`) in per-thread scratch memory and multiplies
-  them; blocks are a few megabytes at most, whatever the image.
+  them; blocks are a few megabytes, whatever the image.
 
 The cuts depend on shapes and never on the number of threads, sums are taken in a fixed order by
 the one task that owns their target, so results are the same bits for any number of threads. BLAS is
@@ -34,6 +34,8 @@ DIRECT_CHANNELS = 4  # up to as many channels a group (in and out), compiled loo
 FEWEST_TASKS = 4
 WANTED_TASKS = 8
 LEAST_PIXELS = 64
+GOOD_PIXELS = 256
+MOST_TILE_BYTES = 2**24
 ROW_BLOCK = 256
 
 
@@ -232,8 +234,13 @@ def _block(count: int, most: int, others: int) -> int:
 
 
 def _tile(images: int, pixels: int, rows: int, itemsize: int) -> int:
-    """Pixels a tile: columns of about `TILE_BYTES`, an even share for each, a multiple of 16."""
-    count = max(1, -(-pixels * rows * itemsize // TILE_BYTES))
+    """Pixels a tile: columns of about `TILE_BYTES`, an even share for each, a multiple of 16.
+
+    Every tile reads the whole weight, so that tall columns get wider tiles, up to `MOST_TILE_BYTES`.
+    """
+    one = rows * itemsize
+    wanted = max(TILE_BYTES // one, min(GOOD_PIXELS, MOST_TILE_BYTES // one), LEAST_PIXELS)
+    count = max(1, -(-pixels // wanted))
     if images * count < WANTED_TASKS:
         count = -(-WANTED_TASKS // images)
     count = max(1, min(count, pixels // LEAST_PIXELS))

@@ -1,4 +1,5 @@
 import functools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -157,3 +158,22 @@ def test_convolution_when_geometry_is_arbitrary_then_transpose_is_its_adjoint(da
     scale = max(1.0, np.abs(y).sum())
     assert abs((y * dy).sum() - (x * dx).sum()) < 1e-12 * scale  # <conv x, dy> = <x, conv* dy>
     assert abs((y * dy).sum() - (weight * dw).sum()) < 1e-12 * scale  # and linear in the weight
+
+
+@pytest.mark.parametrize("direction", ["forward", "transpose", "weight"])
+def test_convolution_when_the_image_is_large_then_columns_stay_small(direction):
+    window = Window(3, 1, 1)
+    x, y = np.ones((1, 32, 300, 300), np.float32), np.empty((1, 16, 300, 300), np.float32)
+    weight = np.ones((16, 32, 3, 3), np.float32)
+    columns_mb = 32 * 9 * 300 * 300 * 4 / 2**20  # 99
+    work = {"forward": lambda: conv_forward(x, weight, None, y, (window, window)),
+            "transpose": lambda: conv_transpose(y, weight, None, x, (window, window)),
+            "weight": lambda: conv_weight_gradient(x, y, weight, (window, window))}[direction]
+    tracemalloc.start()
+    try:
+        with serial_blas():
+            work()
+        peak_mb = tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+    assert peak_mb < columns_mb / 4
