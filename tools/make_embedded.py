@@ -29,13 +29,13 @@ CLASSES = 21
 FC6, FC7, HOLE = 256, 256, 12
 DROPOUT = "0.2"
 TEACHER_CHANNELS = 256
-CROP, BATCH = 321, 4
-EVERY = 2  # stage 1 scores every second place in both directions: neighbours have little to add, and cost as much
+CROP, BATCH = 321, 4  # of the stage that trains every layer
+FEATURE_CROP, HEAD_BATCH = 385, 16  # of the stage that trains the head on features computed before
+EVERY = 2  # features are kept at every second place in both directions: neighbours have little to add
 SCALES = ("0.6", "0.8", "1", "1", "1.25", "1.5")
 TEMPERATURE = 2
 FROZEN = ("param { lr_mult: 0 decay_mult: 0 }",) * 2
 LEARNED = ("param { lr_mult: 1 decay_mult: 1 }", "param { lr_mult: 2 decay_mult: 0 }")
-CLASSIFIER = ("param { lr_mult: 1 decay_mult: 1 }", "param { lr_mult: 2 decay_mult: 0 }")
 
 
 def layer(name: str, type_name: str, bottoms: tuple[str, ...], tops: tuple[str, ...], *rest: str) -> str:
@@ -95,11 +95,9 @@ class Writer:
                 top = added
             bottom, channels = top, outputs
 
-    def head(self, train: bool, every: int = 1) -> Iterator[str]:
-        """Yield LargeFOV's head: fc6 with its hole (at every n-th place), fc7, the classifier."""
-        step = f" stride: {every}" if every > 1 else ""
-        yield self.conv("fc6", self.prefix + FEATURES, FC6, f"kernel_size: 3 pad: {HOLE}{step} dilation: {HOLE}",
-                        filled=train)
+    def head(self, train: bool, bottom: str = FEATURES, hole: int = HOLE) -> Iterator[str]:
+        """Yield LargeFOV's head: fc6 with its hole, fc7, the classifier."""
+        yield self.conv("fc6", bottom, FC6, f"kernel_size: 3 pad: {hole} dilation: {hole}", filled=train)
         yield self.relu("fc6", "ReLU")
         yield self.conv("fc7", "fc6", FC7, "kernel_size: 1", filled=train)
         yield self.relu("fc7", "ReLU")
@@ -125,32 +123,20 @@ class Writer:
         yield self.conv("logits_semantic", self.prefix + "concat_projection", CLASSES, "kernel_size: 1")
 
 
-def data_layer() -> str:
+def data_layer(crop: int, shuffle: bool = True) -> str:
     """Return the layer that reads crops of VOC."""
     image = ['root_folder: "${DATA_ROOT}"', 'source: "${LIST}"', "label_type: PIXEL", f"batch_size: {BATCH}",
-             "shuffle: true"]
-    transform = ["mean_value: 127.5", "scale: 0.00784313725490196  # 1 / 127.5", f"crop_size: {CROP}", "mirror: true",
+             f"shuffle: {str(shuffle).lower()}"]
+    transform = ["mean_value: 127.5", "scale: 0.00784313725490196  # 1 / 127.5", f"crop_size: {crop}", "mirror: true",
                  *(f"scale_factors: {s}" for s in SCALES)]
     return layer("data", "ImageSegData", (), ("data", "label", "size"), "image_data_param {",
                  *(f"  {line}" for line in image), "}", "transform_param {", *(f"  {line}" for line in transform), "}")
 
 
-def losses(teacher: str, soft: str, hard: str, every: int) -> Iterator[str]:
-    """Yield both losses; labels are met at every n-th score (0: scores enlarged to the crop's size)."""
-    yield layer("silence", "Silence", ("size",), ())
-    if every > 1:
-        yield layer("teacher_shrink", "Interp", (teacher,), ("teacher_shrink",),
-                    f"interp_param {{ shrink_factor: {every} }}")
-        teacher = "teacher_shrink"
+def losses(scores: str, teacher: str, label: str, soft: str, hard: str) -> Iterator[str]:
+    """Yield the loss against the teacher at stride 8 (or 16), and the one against the labels."""
     yield layer("loss_soft", "SoftTargetLoss", ("fc8_voc12", teacher), ("loss_soft",), f"loss_weight: {soft}",
                 f"soft_target_loss_param {{ temperature: {TEMPERATURE} }}")
-    if not every:
-        yield layer("fc8_interp", "Interp", ("fc8_voc12",), ("fc8_interp",), "interp_param { zoom_factor: 8 }")
-        scores, label = "fc8_interp", "label"
-    else:
-        yield layer("label_shrink", "Interp", ("label",), ("label_shrink",),
-                    f"interp_param {{ shrink_factor: {8 * every} }}")
-        scores, label = "fc8_voc12", "label_shrink"
     yield layer("loss", "SoftmaxWithLoss", (scores, label), ("loss",), f"loss_weight: {hard}",
                 "loss_param { ignore_label: 255 }")
     yield layer("accuracy", "SegAccuracy", (scores, label), ("accuracy",), "seg_accuracy_param { ignore_label: 255 }")
@@ -159,20 +145,39 @@ def losses(teacher: str, soft: str, hard: str, every: int) -> Iterator[str]:
 HEADER = "# {what}\n# Written by tools/make_embedded.py; edit that, not this file.\n"
 
 
-def head_net() -> str:
-    """Return the first stage's net: the starting model's trunk, frozen, under its own head and ours."""
-    blocks = ['name: "deeplab-mnv2-largefov-head"', data_layer(), *Writer(learn=FROZEN).trunk(),
-              *Writer(learn=FROZEN).teacher_head(CROP), *Writer(learn=LEARNED).head(True, EVERY),
-              *losses("logits_semantic", "1", "0.5", EVERY)]
-    return HEADER.format(what="Stage 1: the trunk stands still, the new head follows the old one and the labels.") \
+def features_net() -> str:
+    """Return the net that computes what the head is trained on: the whole starting model, on random crops."""
+    writer = Writer()
+
+    def shrink(name: str, bottom: str, factor: int) -> str:
+        return layer(name, "Interp", (bottom,), (name,), f"interp_param {{ shrink_factor: {factor} }}")
+
+    blocks = ['name: "deeplab-mnv2-largefov-features"', data_layer(FEATURE_CROP, shuffle=False), *writer.trunk(),
+              *writer.teacher_head(FEATURE_CROP), shrink("features", FEATURES, EVERY),
+              shrink("teacher", "logits_semantic", EVERY), shrink("labels", "label", 8 * EVERY)]
+    return HEADER.format(what="Before stage 1: the starting model's features, scores and labels of random crops.") \
         + "\n".join(blocks) + "\n"
+
+
+def head_net() -> str:
+    """Return the first stage's net: the head alone, on features of the trunk as it came."""
+    data = layer("data", "HDF5Data", (), ("features", "teacher", "labels"),
+                 f'hdf5_data_param {{ source: "${{FEATURES}}" batch_size: {HEAD_BATCH} shuffle: true }}')
+    blocks = ['name: "deeplab-mnv2-largefov-head"', data,
+              *Writer(learn=LEARNED).head(True, "features", HOLE // EVERY),
+              *losses("fc8_voc12", "teacher", "labels", "1", "0.5")]
+    what = (f"Stage 1: the head alone. Features are kept at every second place, so its hole is {HOLE // EVERY} here "
+            f"for {HOLE}.")
+    return HEADER.format(what=what) + "\n".join(blocks) + "\n"
 
 
 def whole_net() -> str:
     """Return the second stage's net: every layer learns; the starting model stands beside it as teacher."""
-    blocks = ['name: "deeplab-mnv2-largefov"', data_layer(), *Writer("teacher/", FROZEN).trunk(),
-              *Writer("teacher/", FROZEN).teacher_head(CROP), *Writer(learn=LEARNED).trunk(),
-              *Writer(learn=LEARNED).head(True), *losses("teacher/logits_semantic", "1", "1", 0)]
+    blocks = ['name: "deeplab-mnv2-largefov"', data_layer(CROP), layer("silence", "Silence", ("size",), ()),
+              *Writer("teacher/", FROZEN).trunk(), *Writer("teacher/", FROZEN).teacher_head(CROP),
+              *Writer(learn=LEARNED).trunk(), *Writer(learn=LEARNED).head(True),
+              layer("fc8_interp", "Interp", ("fc8_voc12",), ("fc8_interp",), "interp_param { zoom_factor: 8 }"),
+              *losses("fc8_interp", "teacher/logits_semantic", "label", "1", "1")]
     return HEADER.format(what="Stage 2: every layer learns, from the labels and from the starting model.") \
         + "\n".join(blocks) + "\n"
 
@@ -189,10 +194,10 @@ def deploy_net() -> str:
 
 def solver(stage: int) -> str:
     """Return a stage's solver."""
-    net, rate, iterations, name = (("train_head", "0.01", 1500, "head"), ("train", "0.001", 600, "whole"))[stage - 1]
+    net, rate, iterations, name = (("train_head", "0.02", 3000, "head"), ("train", "0.001", 600, "whole"))[stage - 1]
     lines = [f'net: "{net}.prototxt"', f"base_lr: {rate}", 'lr_policy: "poly"', "power: 0.9",
              f"max_iter: {iterations}", "momentum: 0.9", "weight_decay: 0.0001", "clip_gradients: 10", "display: 20",
-             "average_loss: 20", "snapshot: 100", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',
+             "average_loss: 20", f"snapshot: {(500, 50)[stage - 1]}", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',
              "snapshot_format: HDF5", f"random_seed: {stage}"]
     return HEADER.format(what=f"Stage {stage}.") + "\n".join(lines) + "\n"
 
@@ -212,9 +217,10 @@ how well it does and what it is not good for.
 | training | `train_head.prototxt`, then `train.prototxt`; `tools/train_embedded.py` runs both |
 
 - Batch normalisation is folded into the convolutions: the trunk starts from a model that came so.
-- `train_head.prototxt` keeps the trunk as it is; the starting model's own head stands on it as teacher.
+- `features.prototxt` is the starting model on random crops: what `train_head.prototxt` learns the head from.
 - `train.prototxt` trains every layer; the starting model stands beside it whole, under `teacher/`.
-- Placeholders: `${{DATA_ROOT}}` VOC's folder, `${{LIST}}` a list of images and label maps, `${{SNAPSHOTS}}` a folder.
+- Placeholders: `${{DATA_ROOT}}` VOC's folder, `${{LIST}}` a list of images and label maps, `${{FEATURES}}` a list
+  of HDF5 files, `${{SNAPSHOTS}}` a folder.
 
 Written by `tools/make_embedded.py`; edit that, not these files.
 """
@@ -234,8 +240,9 @@ def parameters() -> int:
 def files() -> dict[str, str]:
     """Return every file as path under prototxt/ and text."""
     readme = README.format(fc6=FC6, fc7=FC7, hole=HOLE, span=2 * HOLE + 1, parameters=parameters())
-    texts = {"train_head.prototxt": head_net(), "train.prototxt": whole_net(), "deploy.prototxt": deploy_net(),
-             "solver_head.prototxt": solver(1), "solver.prototxt": solver(2), "README.md": readme}
+    texts = {"features.prototxt": features_net(), "train_head.prototxt": head_net(), "train.prototxt": whole_net(),
+             "deploy.prototxt": deploy_net(), "solver_head.prototxt": solver(1), "solver.prototxt": solver(2),
+             "README.md": readme}
     return {f"{FOLDER}/{name}": text for name, text in texts.items()}
 
 
