@@ -60,6 +60,9 @@ class Execution:
     plan : MemoryPlan
     after_forward, after_backward : callable of Node, or None
         Called behind each layer of a pass, for whoever looks at blobs before others write over them.
+    callbacks : dict of str to list of callable of int
+        ``before_forward``, ``after_forward``, ``before_backward``, ``after_backward``: called with the
+        layer's number, for every layer of a pass.
     """
 
     def __init__(self, graph: Graph, backend: CpuBackend, dtype: Any, *, keep: Sequence[str] | None, seed: int,
@@ -77,6 +80,8 @@ class Execution:
             ctx.keeps = keep is None
         self.after_forward: Callable[[Node], None] | None = None
         self.after_backward: Callable[[Node], None] | None = None
+        self.callbacks: dict[str, list[Callable[[int], Any]]] = {
+            "before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
         self._scratch: list[Blob] = []
         self._make_blobs()
         self._make_params()
@@ -127,6 +132,7 @@ class Execution:
                         self.learnable.append(Learnable(blob, node.spec.name, i, param.lr_mult if learns else 0.0,
                                                         param.decay_mult if learns else 0.0))
                     blobs.append(blob)
+                node.layer.bind(blobs)
             self.node_params.append(blobs)
 
     def _share(self, blob: Blob, index: int, node: Node, owner: Blob, owner_node: Node) -> None:
@@ -201,10 +207,12 @@ class Execution:
             for node in self.graph.nodes[first:last + 1]:
                 bottoms = [self.blob(value) for value in node.bottoms]
                 tops = [self.blob(value) for value in node.tops]
+                self._call("before_forward", node)
                 with blame(node.spec):
                     node.layer.forward(self.contexts[node.index], bottoms, tops, self.node_params[node.index])
                 if self.after_forward is not None:
                     self.after_forward(node)
+                self._call("after_forward", node)
                 if any(top.shape != self.graph.values[value].shape for top, value in zip(tops, node.tops)):
                     self.reshape(node.index, fed=True)
 
@@ -219,8 +227,14 @@ class Execution:
                     written.add(value)
         with serial_blas():
             for node in reversed(nodes):
+                self._call("before_backward", node)
                 if node.backward:
                     self._backward_node(node, written)
+                self._call("after_backward", node)
+
+    def _call(self, when: str, node: Node) -> None:
+        for callback in self.callbacks[when]:
+            callback(node.index)
 
     def _backward_node(self, node: Node, written: set[int]) -> None:
         """Run one layer backward; gradients of a blob with several readers are added up."""

@@ -8,27 +8,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import secrets
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from atrouscaffe import rows
+from atrouscaffe.arguments import net_spec_from, sort_arguments, weight_paths
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError
+from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.execution import Execution, Learnable
-from atrouscaffe.formats import prototxt as prototxt_format
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
 from atrouscaffe.layers.base import Layer
+from atrouscaffe.layers.python import Python
 from atrouscaffe.runtime.backend import get_backend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import NetSpec, Phase
 from atrouscaffe.weights import LoadReport, copy_weights
+
+if TYPE_CHECKING:
+    from atrouscaffe.layers.memory_data import MemoryData
 
 __all__ = ["LayerView", "Learnable", "Net"]
 
@@ -70,14 +74,14 @@ class _Named(OrderedDict):
 class Net:
     """A net that runs forward and backward.
 
-    ``Net(prototxt, phase)``, ``Net(prototxt, weights, phase)`` and ``Net(prototxt, phase,
-    weights=...)`` are all understood, as in pycaffe. Without weights, fillers run.
+    ``Net(prototxt, phase)``, ``Net(prototxt, weights, phase)`` and ``Net(prototxt, phase, level, stages,
+    weights)`` are all understood, as in pycaffe. Without weights, fillers run.
 
     Parameters
     ----------
     prototxt : path, NetSpec, or text that contains ``{``
     *args
-        `weights` and `phase` in pycaffe's orders.
+        `weights` and `phase`, or `phase`, `level`, `stages` and `weights`: pycaffe's orders.
     phase : Phase, optional
         `TRAIN` or `TEST` (the default).
     weights : path or sequence of path, optional
@@ -90,8 +94,9 @@ class Net:
         What layers that differ between the forks go by; by default what the text looks like.
     weights_dialect : {"v1", "v2", "bvlc"}, optional
         How a binary caffemodel is read; by default what it looks like.
-    allow_missing : bool, optional
-        Load what fits of `weights`, print the table to stderr and go on.
+    allow_missing : bool or "layers", optional
+        Load what fits of `weights`, print the table to stderr and go on; ``"layers"`` forgives layers
+        that the file lacks or has twice, as Caffe does, but no other shapes.
     keep : sequence of str, optional
         Keep only these blobs, the inputs and the outputs; others share memory and are gone after
         their last reader. Such a net has no backward.
@@ -106,6 +111,8 @@ class Net:
         Instead of the shapes that the file gives its inputs.
     memory_budget : int, optional
         Bytes; see `atrouscaffe.graph.memory.plan`.
+    allow_python_layers : bool, optional
+        Run the code that layers of type Python name; only for nets that are trusted as programs are.
 
     Attributes
     ----------
@@ -129,17 +136,18 @@ class Net:
     def __init__(self, prototxt: Any, *args: Any, phase: int | None = None, weights: Any = None,
                  level: int | None = None, stages: Sequence[str] | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
-                 weights_dialect: str | None = None, allow_missing: bool = False, keep: Sequence[str] | None = None,
-                 device: str = "cpu", dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (),
-                 seed: int | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None,
-                 memory_budget: int | None = None) -> None:
-        phase, weights = _pycaffe_arguments(args, phase, weights)
-        self.spec = _read(prototxt, variables, dialect)
+                 weights_dialect: str | None = None, allow_missing: bool | str = False,
+                 keep: Sequence[str] | None = None, device: str = "cpu", dtype: Any = np.float32,
+                 allow_paths: Sequence[str | Path] = (), seed: int | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None,
+                 memory_budget: int | None = None, allow_python_layers: bool = False) -> None:
+        phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
+        self.spec = net_spec_from(prototxt, variables, dialect)
         self.backend = get_backend(device)
         self.dtype = np.dtype(dtype)
         shapes = {name: tuple(int(n) for n in shape) for name, shape in (input_shapes or {}).items()}
         self.graph = Graph(self.spec, phase, level=level, stages=stages,
-                           paths=PathGuard(self.spec.path, allow_paths), input_shapes=shapes)
+                           paths=PathGuard(self.spec.path, allow_paths), input_shapes=shapes,
+                           allow_python_layers=allow_python_layers)
         for name in shapes:
             if name not in self.graph.inputs:
                 raise NameNotFoundError(f"input_shapes: the net has no input {name!r}; its inputs are "
@@ -152,7 +160,7 @@ class Net:
         self.params: OrderedDict[str, list[Blob]] = _Named("layer with parameters", "", [
             (node.spec.name, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params) if blobs])
         self.reports: list[LoadReport] = []
-        for path in _weight_paths(weights):
+        for path in weight_paths(weights):
             self.copy_from(path, allow_missing=allow_missing, dialect=weights_dialect)
 
     # -- names ----------------------------------------------------------------------------------
@@ -183,14 +191,15 @@ class Net:
         return list(self.graph.outputs)
 
     @property
-    def layers(self) -> list[LayerView]:
-        """Layers in order."""
-        return [LayerView(node.layer, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params)]
+    def layers(self) -> list[Any]:
+        """Layers in order; of a Python layer the instance itself."""
+        return [node.layer.instance if isinstance(node.layer, Python) else LayerView(node.layer, blobs)
+                for node, blobs in zip(self.graph.nodes, self._execution.node_params)]
 
     @property
-    def layer_dict(self) -> OrderedDict[str, LayerView]:
+    def layer_dict(self) -> OrderedDict[str, Any]:
         """Layers by name."""
-        return _Named("layer", "", [(view.name, view) for view in self.layers])
+        return _Named("layer", "", zip(self._layer_names, self.layers))
 
     @property
     def _layer_names(self) -> list[str]:
@@ -345,6 +354,22 @@ class Net:
         """
         self._execution.after_forward, self._execution.after_backward = forward, backward
 
+    def before_forward(self, run: Callable[[int], Any]) -> None:
+        """Call `run` with each layer's number before it runs forward, from now on."""
+        self._execution.callbacks["before_forward"].append(run)
+
+    def after_forward(self, run: Callable[[int], Any]) -> None:
+        """Call `run` with each layer's number behind its forward."""
+        self._execution.callbacks["after_forward"].append(run)
+
+    def before_backward(self, run: Callable[[int], Any]) -> None:
+        """Call `run` with each layer's number before its turn in a backward pass."""
+        self._execution.callbacks["before_backward"].append(run)
+
+    def after_backward(self, run: Callable[[int], Any]) -> None:
+        """Call `run` with each layer's number behind its turn in a backward pass."""
+        self._execution.callbacks["after_backward"].append(run)
+
     def clear_param_diffs(self) -> None:
         """Set all parameter gradients to zero."""
         for blobs in self.params.values():
@@ -360,14 +385,7 @@ class Net:
         dict of str to ndarray
             Outputs and `blobs` for all rows, copies.
         """
-        collected: dict[str, list[np.ndarray]] = {}
-        total = {len(array) for array in inputs.values()}
-        if len(total) != 1:
-            raise ArgumentError(f"forward_all: expected arrays of equal length for every input, got {sorted(total)}")
-        for batch in self._batches(inputs):
-            for name, array in self.forward(blobs=blobs, **batch).items():
-                collected.setdefault(name, []).append(array.copy())
-        return {name: np.concatenate(arrays)[:next(iter(total))] for name, arrays in collected.items()}
+        return rows.forward_all(self.forward, self._batch_size(inputs), blobs, inputs)
 
     def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
                              **arrays: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -378,42 +396,42 @@ class Net:
         (dict, dict)
             Blobs and gradients for all rows, copies.
         """
-        values = {name: array for name, array in arrays.items() if name in self.inputs}
+        inputs = {name: array for name, array in arrays.items() if name in self.inputs}
         tops = {name: array for name, array in arrays.items() if name not in self.inputs}
-        total = len(next(iter(values.values()))) if values else 0
-        outs: dict[str, list[np.ndarray]] = {}
-        grads: dict[str, list[np.ndarray]] = {}
-        for batch, top_batch in zip(self._batches(values), self._batches(tops) if tops else iter(dict, None)):
-            for name, array in self.forward(blobs=blobs, **batch).items():
-                outs.setdefault(name, []).append(array.copy())
-            for name, array in self.backward(diffs=diffs, **top_batch).items():
-                grads.setdefault(name, []).append(array.copy())
-        def join(parts: list[np.ndarray]) -> np.ndarray:
-            return np.concatenate(parts)[:total]
-        return {n: join(parts) for n, parts in outs.items()}, {n: join(parts) for n, parts in grads.items()}
+        return rows.forward_backward_all(self.forward, self.backward, self._batch_size(arrays), blobs, diffs, inputs,
+                                         tops)
 
-    def _batches(self, arrays: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-        size = next(self.blobs[name].shape[0] for name in arrays)
-        total = max(len(array) for array in arrays.values())
-        for begin in range(0, total, size):
-            batch = {}
-            for name, array in arrays.items():
-                part = np.asarray(array[begin:begin + size])
-                fill_up = np.zeros((size - len(part), *part.shape[1:]), part.dtype)
-                batch[name] = np.concatenate([part, fill_up])
-            yield batch
+    def _batch_size(self, names: Iterable[str]) -> int:
+        """Rows of the first blob among `names`, else of the net's first blob."""
+        return next((self.blobs[name].shape[0] for name in [*names, *self.blobs] if self.blobs[name].shape), 1)
+
+    def set_input_arrays(self, data: Any, labels: Any) -> None:
+        """Give the rows of the MemoryData layer, which must be the net's first.
+
+        Parameters
+        ----------
+        data : (N, channels, height, width) array
+        labels : array of N numbers
+        """
+        layer = self.graph.nodes[0].layer
+        if layer.type != "MemoryData":
+            raise ArgumentError("set_input_arrays: expected MemoryData as the net's first layer, "
+                                f"got {layer.name!r} ({layer.type})")
+        with blame(layer.spec):
+            cast("MemoryData", layer).set_arrays(data, labels)
 
     # -- weights --------------------------------------------------------------------------------
 
-    def copy_from(self, path: str | Path, allow_missing: bool = False, dialect: str | None = None) -> LoadReport:
+    def copy_from(self, path: str | Path, allow_missing: bool | str = False,
+                  dialect: str | None = None) -> LoadReport:
         """Copy weights from a file into layers of the same name.
 
         Parameters
         ----------
         path : path
             ``.caffemodel`` or ``.caffemodel.h5``.
-        allow_missing : bool
-            Load what fits, print the table to stderr, and go on.
+        allow_missing : bool or "layers"
+            Load what fits, print the table to stderr, and go on; see `Net`.
         dialect : {"v1", "v2", "bvlc"}, optional
 
         Raises
@@ -487,46 +505,3 @@ class Net:
     def __repr__(self) -> str:
         count = sum(math.prod(blob.shape) for blobs in self.params.values() for blob in blobs)
         return f"<Net {self.name!r} {self.phase.name}: {len(self.graph.nodes)} layers, {count:,} parameters>"
-
-
-def _pycaffe_arguments(args: Sequence[Any], phase: Any, weights: Any) -> tuple[Phase, Any]:
-    """Sort pycaffe's positional arguments: (phase), (weights, phase), (phase, weights)."""
-    if len(args) > 2:
-        raise ArgumentError(f"Net: expected prototxt, weights and phase, got {len(args) + 1} positional arguments")
-    for arg in args:
-        if isinstance(arg, (int, np.integer)) and not isinstance(arg, bool):
-            if phase is not None:
-                raise ArgumentError("Net: phase was given twice")
-            phase = int(arg)
-        elif arg is None or isinstance(arg, (str, os.PathLike, list, tuple)):
-            if weights is not None:
-                raise ArgumentError("Net: weights were given twice")
-            weights = arg
-        else:
-            raise ArgumentError(f"Net: expected a weight file or a phase (TRAIN, TEST), got {arg!r}")
-    if phase is None:
-        phase = Phase.TEST
-    if phase not in (0, 1):
-        raise ArgumentError(f"phase: expected TRAIN (0) or TEST (1), got {phase!r}")
-    return Phase(phase), weights
-
-
-def _read(prototxt: Any, variables: Mapping[str, str] | None, dialect: str | None) -> NetSpec:
-    if isinstance(prototxt, NetSpec):
-        return prototxt
-    text = os.fspath(prototxt) if isinstance(prototxt, os.PathLike) else prototxt
-    if not isinstance(text, str):
-        raise ArgumentError(f"prototxt: expected a path, a NetSpec or text, got {type(prototxt).__name__}")
-    if "{" in text and ("\n" in text or not os.path.exists(text)):
-        return prototxt_format.parse_net(text, variables=variables, dialect=dialect)
-    return prototxt_format.read_net(text, variables=variables, dialect=dialect)
-
-
-def _weight_paths(weights: Any) -> list[str | Path]:
-    if weights is None:
-        return []
-    if isinstance(weights, str):
-        return [weights] if os.path.exists(weights) else [part for part in weights.split(",") if part]
-    if isinstance(weights, os.PathLike):
-        return [Path(weights)]
-    return list(weights)

@@ -85,7 +85,7 @@ def _why_not(blobs: Sequence[Blob], stored: Sequence, strict_dim: bool) -> str:
 
 
 def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: WeightsFile, *,
-                 allow_missing: bool = False) -> LoadReport:
+                 allow_missing: bool | str = False) -> LoadReport:
     """Copy the blobs of a weight file into parameters of the same layer name.
 
     Nothing is copied unless everything fits, or `allow_missing` is given: then layers without
@@ -96,7 +96,8 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
     graph : Graph
     params : mapping of str to list of Blob
     file : WeightsFile
-    allow_missing : bool
+    allow_missing : bool or "layers"
+        ``"layers"``: only blobs of another shape are an error (``CopyTrainedLayersFrom``).
 
     Returns
     -------
@@ -135,7 +136,7 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
             report.missing.append(node.spec.name)
     known = {node.spec.name for node in nodes}
     report.unused = [name for name in stored if name not in known]
-    if not report.complete and not allow_missing:
+    if not report.complete and (not allow_missing or (allow_missing == "layers" and report.mismatched)):
         raise WeightsError("the weights do not fit the net; expected every layer's blobs once and in the net's shapes "
                            "(allow_missing=True or --allow-missing loads what fits). "
                            + report.table().replace("\n", ";"))

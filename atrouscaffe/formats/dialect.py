@@ -164,7 +164,7 @@ def spec_dialect(wire: str) -> str:
     return wire if wire in DIALECTS else "bvlc"
 
 
-def localize(file: Any, dialect: str) -> None:
+def localize(file: Any, dialect: str, *, keep_all: bool = False) -> None:
     """Turn the union's FileDescriptorProto into a dialect's, in place.
 
     Disputed fields and enum values get the dialect's numbers, or go if it has none.
@@ -174,13 +174,15 @@ def localize(file: Any, dialect: str) -> None:
     file : google.protobuf.descriptor_pb2.FileDescriptorProto
     dialect : str
         One of `WIRE_DIALECTS`.
+    keep_all : bool, optional
+        Keep what the dialect does not have, under the union's private numbers.
     """
     numbers, types, absent = NUMBERS[dialect], TYPES.get(dialect, {}), ABSENT[dialect]
     for message in file.message_type:
         given, gone = numbers.get(message.name, {}), absent.get(message.name, ())
         kept = []
         for field in message.field:
-            if field.name in gone or (field.number >= PRIVATE and field.name not in given):
+            if not keep_all and (field.name in gone or (field.number >= PRIVATE and field.name not in given)):
                 continue
             field.number = given.get(field.name, field.number)
             kind = types.get(message.name, {}).get(field.name)
@@ -194,7 +196,7 @@ def localize(file: Any, dialect: str) -> None:
             given = numbers.get(f"{message.name}.{enum.name}", {})
             kept = []
             for value in enum.value:
-                if value.number >= PRIVATE and value.name not in given:
+                if not keep_all and value.number >= PRIVATE and value.name not in given:
                     continue
                 value.number = given.get(value.name, value.number)
                 kept.append(value.SerializeToString())

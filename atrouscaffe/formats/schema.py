@@ -1,4 +1,4 @@
-"""The schema of Caffe's messages, whole (``union``) or as one dialect numbers them.
+"""The schema of Caffe's messages, whole (``union``, ``open``) or as one dialect numbers them.
 
 The compiled ``caffe.desc`` is read through a descriptor pool of our own: there is no generated
 module, so no version of protobuf from 4 on can refuse it, and nothing clashes with another
@@ -15,9 +15,11 @@ from typing import Any
 
 from atrouscaffe.formats.dialect import WIRE_DIALECTS, check_dialect, localize
 
-__all__ = ["EnumType", "FieldType", "MessageType", "Schema", "float32", "message_class", "schema"]
+__all__ = ["OPEN", "EnumType", "FieldType", "MessageType", "Schema", "enum_descriptor", "file_descriptor", "float32",
+           "message_class", "schema"]
 
 PACKAGE = "atrouscaffe"
+OPEN = "open"
 _KINDS = {1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string", 11: "message",
           12: "bytes", 13: "uint32", 14: "enum"}
 _ZERO = {"double": 0.0, "float": 0.0, "bool": False, "string": "", "bytes": b""}
@@ -116,30 +118,40 @@ def _file(dialect: str) -> Any:
     files.ParseFromString(resources.files(__package__).joinpath("caffe.desc").read_bytes())
     file = files.file[0]
     if dialect != "union":
-        localize(file, dialect)
+        localize(file, "bvlc" if dialect == OPEN else dialect, keep_all=dialect == OPEN)
     return file
 
 
 @functools.cache
 def schema(dialect: str = "union") -> Schema:
-    """Return the schema of a wire dialect, or of the ``union``.
+    """Return the schema of a wire dialect, of the ``union``, or the ``open`` one.
 
     Raises
     ------
     ArgumentError
         An unknown dialect.
     """
-    check_dialect(dialect, ("union", *WIRE_DIALECTS))
+    check_dialect(dialect, ("union", OPEN, *WIRE_DIALECTS))
     return Schema(_file(dialect))
 
 
 @functools.cache
 def _pool(dialect: str) -> Any:
     from google.protobuf import descriptor_pool
-    check_dialect(dialect, ("union", *WIRE_DIALECTS))
+    check_dialect(dialect, ("union", OPEN, *WIRE_DIALECTS))
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(_file(dialect).SerializeToString())
     return pool
+
+
+def enum_descriptor(name: str, dialect: str = "union") -> Any:
+    """Return protobuf's descriptor of a top-level enum, such as ``"Phase"``; KeyError if there is none."""
+    return _pool(dialect).FindEnumTypeByName(f"{PACKAGE}.{name}")
+
+
+def file_descriptor(dialect: str = "union") -> Any:
+    """Return protobuf's descriptor of the whole file."""
+    return _pool(dialect).FindMessageTypeByName(f"{PACKAGE}.NetParameter").file
 
 
 def message_class(name: str, dialect: str = "union") -> Any:
@@ -151,7 +163,9 @@ def message_class(name: str, dialect: str = "union") -> Any:
         Message name without package.
     dialect : str
         ``"union"`` has every field, with private numbers where the dialects dispute them: fit
-        for text only. Binary files need the dialect that wrote them.
+        for text only. Binary files need the dialect that wrote them. ``"open"`` is ``"bvlc"`` plus the
+        fields that BVLC lacks, under private numbers: for scripts that build nets of any dialect and
+        read and write BVLC's files.
 
     Raises
     ------

@@ -101,6 +101,8 @@ class Graph:
     paths : PathGuard, optional
     input_shapes : mapping of str to shape, optional
         Shapes for the tops of Input layers instead of the file's.
+    allow_python_layers : bool
+        Run the code that Python layers name.
 
     Attributes
     ----------
@@ -117,12 +119,13 @@ class Graph:
     """
 
     def __init__(self, net: NetSpec, phase: Phase, *, level: int | None = None, stages: Iterable[str] | None = None,
-                 paths: PathGuard | None = None, input_shapes: Mapping[str, Shape] | None = None) -> None:
+                 paths: PathGuard | None = None, input_shapes: Mapping[str, Shape] | None = None,
+                 allow_python_layers: bool = False) -> None:
         self.net = net
         self.phase = Phase(phase)
         self.level = net.level if level is None else level
         self.stages = tuple(net.stages if stages is None else stages)
-        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path))
+        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path), allow_python_layers)
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self._latest: dict[str, int] = {}
@@ -152,7 +155,7 @@ class Graph:
 
     def _append(self, spec: LayerSpec, specs: Sequence[LayerSpec], input_shapes: Mapping[str, Shape]) -> None:
         phase = self.phase if spec.phase is None else spec.phase
-        layer = make_layer(spec, Env(phase, self.env.dialect, self.env.paths))
+        layer = make_layer(spec, Env(phase, self.env.dialect, self.env.paths, self.env.allow_python))
         node = Node(len(self.nodes), spec, layer)
         self._check_counts(layer, len(spec.bottoms), len(spec.tops))
         node.bottoms = tuple(self._bottom(node, i, name, specs) for i, name in enumerate(spec.bottoms))

@@ -40,11 +40,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Env:
-    """What a layer is told when it is made: the net's phase and dialect, and where files may be."""
+    """What a layer is told when it is made: the net's phase and dialect, where files may be, whether code may run."""
 
     phase: Phase
     dialect: str = "bvlc"
     paths: PathGuard = field(default_factory=PathGuard)
+    allow_python: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,9 @@ class Layer:
         """Return the parameter blobs that the layer needs; pure."""
         return []
 
+    def bind(self, params: Sequence[Blob]) -> None:
+        """Look at the parameter blobs that a net has made, once, before weights are read into them."""
+
     def allows_gradient(self, bottom: int) -> bool:
         """Whether bottom `bottom` may receive a gradient (labels may not)."""
         return True
@@ -267,8 +271,6 @@ def layer_class(type_name: str) -> type[Layer]:
         return _registry[type_name]
     except KeyError:
         near = difflib.get_close_matches(type_name, _registry, n=1, cutoff=0.5)
-        if type_name == "Python":
-            raise LayerError("Python layers run code that the prototxt names, so they are refused here") from None
         hint = f"; the nearest name is {near[0]!r}" if near else ""
         raise LayerError(f"unknown layer type {type_name!r}{hint}; docs/layers.md lists all types") from None
 

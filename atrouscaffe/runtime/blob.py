@@ -105,6 +105,11 @@ class Blob:
         return self.backend.to_numpy(self.grad)
 
     @property
+    def has_data(self) -> bool:
+        """Whether a buffer for values was ever asked for."""
+        return self._array is not None
+
+    @property
     def has_grad(self) -> bool:
         """Whether a gradient buffer was ever asked for."""
         return self._grad is not None

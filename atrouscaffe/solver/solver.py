@@ -82,6 +82,8 @@ class Solver:
         Of the nets; see `Net`.
     log : callable of str, optional
         Takes Caffe's lines (``display``, tests, ``debug_info``); standard error by default.
+    allow_python_layers : bool, optional
+        See `Net`.
 
     Attributes
     ----------
@@ -103,15 +105,18 @@ class Solver:
     """
 
     type: ClassVar[str] = ""
+    net_class: ClassVar[Callable[..., Net]] = Net
 
     def __init__(self, source: Any, *, variables: Mapping[str, str] | None = None, device: str = "cpu",
                  dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (), allow_missing: bool = False,
-                 dialect: str | None = None, log: Callable[[str], None] | None = None) -> None:
+                 dialect: str | None = None, log: Callable[[str], None] | None = None,
+                 allow_python_layers: bool = False) -> None:
         self.param: SolverSpec = read_spec(source, variables, type=self.type)
         self.paths = PathGuard(self.param.path, allow_paths)
         self.log = log or _to_stderr
         self.listeners: list[Callable[[Event], None]] = []
         self._options = {"device": device, "dtype": dtype, "variables": variables, "dialect": dialect,
+                         "allow_python_layers": allow_python_layers,
                          "allow_paths": [*allow_paths, *([self.paths.base] if self.paths.base else [])]}
         self.net = self._make_net(self.param.train, 0)
         self.test_nets = [self._make_net(test, 1 + i) for i, test in enumerate(self.param.tests)]
@@ -140,8 +145,8 @@ class Solver:
         if isinstance(net, str):
             net = read_net(self.paths.resolve(net, source.field), variables=variables, dialect=options["dialect"])
         seed = None if self.param.random_seed is None else self.param.random_seed + number
-        return Net(net, phase=source.phase, level=source.level, stages=(*net.stages, *source.stages), seed=seed,
-                   **options)
+        return self.net_class(net, phase=source.phase, level=source.level, stages=(*net.stages, *source.stages),
+                              seed=seed, **options)
 
     # -- pycaffe's face -------------------------------------------------------------------------
 

@@ -96,6 +96,7 @@ class SolverSpec:
     snapshot_diff: bool = False
     snapshot_format: str = "BINARYPROTO"
     snapshot_after_train: bool = True
+    layer_wise_reduce: bool = True
     random_seed: int | None = None
     weights: tuple[str, ...] = ()
 
