@@ -8,9 +8,11 @@ filter includes the point itself, as in the original (``densecrf.cpp``).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,22 +25,34 @@ from atrouscaffe.errors import ArgumentError
 __all__ = ["DenseCRF", "Inference", "refine", "refine_scores"]
 
 
-class Inference(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Inference:
     """What `DenseCRF.infer` returns.
 
     Attributes
     ----------
     probabilities : float32
         Marginals, in the shape of the unary.
-    labels : int32, uint8 where 256 labels or fewer
-        Most probable label of every point, the first of equals.
+    labels_axis : int
     iterations : int
         Updates that were made.
+    error_bound : float
+        Proved bound of the change of any probability by pruning; 0 if nothing was pruned.
+    pruned : (n,) int
+        Labels that were left out of the messages.
     """
 
     probabilities: np.ndarray
-    labels: np.ndarray
+    labels_axis: int
     iterations: int
+    error_bound: float
+    pruned: np.ndarray
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Most probable label of every point, the first of equals; uint8 for up to 256 labels."""
+        count = self.probabilities.shape[self.labels_axis]
+        return self.probabilities.argmax(axis=self.labels_axis).astype(np.uint8 if count <= 256 else np.int32)
 
 
 def _number(value: float, name: str, least: float = -math.inf) -> float:
@@ -214,7 +228,7 @@ class DenseCRF:
         self._field = None
         return self
 
-    def infer(self, iterations: int = 10, *, relax: float = 1.0,
+    def infer(self, iterations: int = 10, *, relax: float = 1.0, exact: bool = False,
               callback: Callable[[int, np.ndarray], bool | None] | None = None) -> Inference:
         """Run mean field from ``softmax(-unary)``.
 
@@ -224,6 +238,9 @@ class DenseCRF:
             Parallel updates; 0 gives the softmax.
         relax : float
             Share of the new beliefs in each update, above 0 and at most 1.
+        exact : bool
+            Keep all labels. By default labels that provably cannot matter are left out where that is
+            faster; `Inference.error_bound` says how much that can have changed.
         callback : callable, optional
             Called as ``callback(iteration, probabilities)`` after each update and before the first
             one; returning True stops.
@@ -246,9 +263,10 @@ class DenseCRF:
             done = iteration
             return None if callback is None else callback(iteration, self._shaped(beliefs))
 
-        beliefs = self._field.run(self._energies, iterations, relax=share, watch=watch if callback else None)
-        labels = beliefs.argmax(axis=0).astype(np.uint8 if self.labels <= 256 else np.int32).reshape(self.shape)
-        return Inference(self._shaped(beliefs), labels, done if callback else iterations)
+        outcome = self._field.run(self._energies, iterations, relax=share, exact=exact,
+                                  watch=watch if callback else None)
+        return Inference(self._shaped(outcome.beliefs), self.labels_axis, done if callback else iterations,
+                         outcome.error_bound, outcome.pruned)
 
     def _shaped(self, beliefs: np.ndarray) -> np.ndarray:
         return np.moveaxis(beliefs.reshape(self.labels, *self.shape), 0, self.labels_axis)
@@ -280,13 +298,11 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
     -------
     Inference
     """
-    from dataclasses import fields, replace
-
     from atrouscaffe.crf import unary
 
     values = find_preset(preset)
     known = {field.name for field in fields(values)} - {"source"}
-    extra = {name: params.pop(name) for name in ("relax", "callback") if name in params}
+    extra = {name: params.pop(name) for name in ("relax", "callback", "exact") if name in params}
     wrong = set(params) - known
     if wrong:
         raise ArgumentError(f"refine: expected parameters among {', '.join(sorted(known))}, "
@@ -333,4 +349,4 @@ def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequenc
             raise ArgumentError("image: expected the image that the bilateral kernels need, got None")
         for sigma_xy, sigma_rgb, weight in bilateral:
             crf.add_bilateral(image, sigma_xy, sigma_rgb, weight, channel_axis=0)
-    return crf.infer(iterations).probabilities
+    return crf.infer(iterations, exact=True).probabilities

@@ -17,9 +17,9 @@ import numpy as np
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["Cut", "Lattice", "padded_lanes"]
+__all__ = ["Cut", "Lattice", "aligned", "padded_lanes"]
 
-TILE = 1024  # points of a chunk: its copies of vertices stay in the second-level cache
+TILE = 4096  # points of a chunk: its copies of vertices stay in the second-level cache
 VERTEX_GRAIN = 4096
 WIDE = 2.0**16  # elevated coordinates beyond this leave float32 too few bits inside a simplex
 WIDEST = 2.0**48
@@ -35,10 +35,16 @@ class Cut:
         ``order[p]`` is the point at place p.
     starts : (chunks + 1,) int64
         Place where each chunk begins.
+    runs : list of (runs + 1,) int64, one a chunk
+        Places where stretches of consecutive points begin, and where the last one ends.
+    longest : int
+        Length of the longest run.
     """
 
     order: np.ndarray
     starts: np.ndarray
+    runs: list[np.ndarray]
+    longest: int
 
     @property
     def points(self) -> int:
@@ -54,7 +60,8 @@ class Cut:
     def of_points(cls, points: int) -> Cut:
         """Cut `points` points in their own order."""
         starts = np.append(np.arange(0, points, TILE, dtype=np.int64), points)
-        return cls(np.arange(points, dtype=np.int32), starts)
+        runs = [starts[c:c + 2] for c in range(starts.size - 1)]
+        return cls(np.arange(points, dtype=np.int32), starts, runs, min(TILE, points))
 
     @classmethod
     def of_grid(cls, shape: Sequence[int]) -> Cut:
@@ -67,7 +74,17 @@ class Cut:
             tiles = [(*tile, part) for tile in tiles for part in axis]
         pieces = [numbers[tile].ravel() for tile in tiles]
         starts = np.cumsum([0, *(piece.size for piece in pieces)], dtype=np.int64)
-        return cls(np.concatenate(pieces), starts)
+        lengths = [tile[-1].stop - tile[-1].start for tile in tiles]
+        runs = [np.arange(a, b + 1, n) for a, b, n in zip(starts[:-1], starts[1:], lengths)]
+        return cls(np.concatenate(pieces), starts, runs, max(lengths))
+
+
+def aligned(size: int, dtype: type = np.float32, *, zero: bool = False) -> np.ndarray:
+    """Return a flat array that begins at a cache line, which NumPy's own arrays do not."""
+    item = np.dtype(dtype).itemsize
+    raw = (np.zeros if zero else np.empty)(size + 64 // item, dtype)
+    skip = -raw.ctypes.data % 64 // item
+    return raw[skip:skip + size]
 
 
 def padded_lanes(channels: int) -> tuple[int, int]:
@@ -210,9 +227,7 @@ class Lattice:
     def norm(self) -> np.ndarray:
         """Filtered ones at every point in the order of the cut, (N,) float32; worked out once."""
         if self._norm is None:
-            ones = np.zeros((self.points, 8), np.float32)
-            ones[:, 0] = 1
-            self._norm = np.ascontiguousarray(self.filter_rows(ones, 8)[:, 0])
+            self._norm = self.filter_rows(np.ones((self.points, 1), np.float32), 1)[:, 0]
         return self._norm
 
     @property
@@ -261,10 +276,10 @@ class Lattice:
         blur, slice_rows = filter_cpu.make_blur(lanes), filter_cpu.make_slice(lanes)
         starts, row_starts = self.cut.starts, self.row_starts
         ids, weights, values = self.ids.ravel(), self.weights.ravel(), rows.ravel()
-        partial = np.empty(self.named.size * rows.shape[1], rows.dtype)
+        partial = aligned(self.named.size * rows.shape[1], rows.dtype)
         parallel(lambda c: splat(starts[c], starts[c + 1], row_starts[c], row_starts[c + 1], taps, blocks, values, ids,
                                  weights, partial), self.cut.chunks)
-        source, target = (np.zeros((self.vertices + 1) * rows.shape[1], rows.dtype) for _ in range(2))
+        source, target = (aligned((self.vertices + 1) * rows.shape[1], rows.dtype, zero=True) for _ in range(2))
         pieces = chunks(self.vertices, VERTEX_GRAIN)
         parallel(lambda n: merge(*pieces[n], blocks, self.first, self.copies, partial, source, 0), len(pieces))
         for j in range(taps - 1, -1, -1) if transpose else range(taps):

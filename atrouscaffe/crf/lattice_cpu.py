@@ -17,7 +17,22 @@ from atrouscaffe.runtime.jit import jit
 
 __all__ = ["index_copies", "make_embed", "make_link", "make_merge"]
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads keys over the upper bits
 LANES = 16  # points whose simplex is found side by side
+
+
+@jit
+def rehash(slots, keys, count, words, spare):
+    """Enter the first `count` keys into the empty table `slots`, which has 64 - `spare` bits."""
+    mask = np.uint64(slots.size - 1)
+    for v in range(count):
+        spot = np.uint64(0)
+        for w in range(words):
+            spot = (spot ^ (spot >> np.uint64(32)) ^ keys[v * words + w]) * GOLDEN
+        spot >>= spare
+        while slots[spot] >= 0:
+            spot = (spot + np.uint64(1)) & mask
+        slots[spot] = v
 
 
 @functools.cache
@@ -33,9 +48,10 @@ def make_embed(dims: int, words: int):
         """
         span = np.uint64(dims + 1)
         inverse = steps[dims + 2]
-        capacity = 4096
+        capacity = 8192
+        spare = np.uint64(64 - 13)  # bits of a hash beyond the table's
         slots = np.full(capacity, -1, np.int32)
-        keys = np.empty(1024 * words, np.uint64)
+        keys = np.empty(capacity * words, np.uint64)
         count = 0
         elevated = np.empty(taps * LANES, scale.dtype)
         nearest = np.empty(taps * LANES, scale.dtype)
@@ -126,45 +142,36 @@ def make_embed(dims: int, words: int):
                             if axis < dims:
                                 name -= span * peek(factor, axis * words + w)
                             poke(key, w, name)
-                    if 2 * (count + 1) > capacity:
-                        capacity *= 2
-                        slots = np.full(capacity, -1, np.int32)
-                        for v in range(count):
-                            spot = np.uint64(0)
-                            for w in range(words):
-                                spot = (spot ^ keys[v * words + w]) * np.uint64(0x9E3779B97F4A7C15)
-                                spot ^= spot >> np.uint64(29)
-                            spot &= np.uint64(capacity - 1)
-                            while slots[spot] >= 0:
-                                spot = (spot + np.uint64(1)) & np.uint64(capacity - 1)
-                            slots[spot] = v
                     spot = np.uint64(0)
                     for w in range(words):
-                        spot = (spot ^ key[w]) * np.uint64(0x9E3779B97F4A7C15)
-                        spot ^= spot >> np.uint64(29)
-                    spot &= np.uint64(capacity - 1)
+                        spot = (spot ^ (spot >> np.uint64(32)) ^ peek(key, w)) * GOLDEN
+                    spot >>= spare
                     found = np.int32(-1)
                     while True:
-                        held = slots[spot]
-                        if held < 0:
+                        found = peek(slots, np.int64(spot))
+                        if found < 0:
                             break
                         equal = True
                         for w in range(words):
-                            equal = equal and keys[held * words + w] == key[w]
+                            equal = equal and peek(keys, np.int64(found) * words + w) == peek(key, w)
                         if equal:
-                            found = held
                             break
                         spot = (spot + np.uint64(1)) & np.uint64(capacity - 1)
                     if found < 0:
                         found = np.int32(count)
+                        poke(slots, np.int64(spot), found)
                         if (count + 1) * words > keys.size:
                             grown = np.empty(2 * keys.size, np.uint64)
                             grown[:keys.size] = keys
                             keys = grown
                         for w in range(words):
-                            keys[count * words + w] = key[w]
-                        slots[spot] = found
+                            poke(keys, count * words + w, peek(key, w))
                         count += 1
+                        if 2 * count > capacity:
+                            capacity *= 2
+                            spare -= np.uint64(1)
+                            slots = np.full(capacity, -1, np.int32)
+                            rehash(slots, keys, count, words, spare)
                     poke(last_ids, r, found)
                     poke(ids, at + r, found)
         return keys[: count * words].copy()
@@ -182,43 +189,37 @@ def make_merge(words: int):
 
         Writes the number of each row to `named`; returns the distinct keys and the hash table.
         """
-        capacity = 4096
+        capacity = 8192
+        spare = np.uint64(64 - 13)
         slots = np.full(capacity, -1, np.int32)
         keys = np.empty(rows.size, np.uint64)
         count = 0
         for row in range(named.size):
-            if 2 * (count + 1) > capacity:
-                capacity *= 4
-                slots = np.full(capacity, -1, np.int32)
-                for v in range(count):
-                    spot = np.uint64(0)
-                    for w in range(words):
-                        spot = (spot ^ keys[v * words + w]) * np.uint64(0x9E3779B97F4A7C15)
-                        spot ^= spot >> np.uint64(29)
-                    spot &= np.uint64(capacity - 1)
-                    while slots[spot] >= 0:
-                        spot = (spot + np.uint64(1)) & np.uint64(capacity - 1)
-                    slots[spot] = v
             spot = np.uint64(0)
             for w in range(words):
-                spot = (spot ^ rows[row * words + w]) * np.uint64(0x9E3779B97F4A7C15)
-                spot ^= spot >> np.uint64(29)
-            spot &= np.uint64(capacity - 1)
+                spot = (spot ^ (spot >> np.uint64(32)) ^ rows[row * words + w]) * GOLDEN
+            spot >>= spare
             while True:
-                held = slots[spot]
+                held = peek(slots, np.int64(spot))
                 if held < 0:
-                    slots[spot] = count
-                    for w in range(words):
-                        keys[count * words + w] = rows[row * words + w]
-                    held = np.int32(count)
-                    count += 1
                     break
                 equal = True
                 for w in range(words):
-                    equal = equal and keys[held * words + w] == rows[row * words + w]
+                    equal = equal and peek(keys, np.int64(held) * words + w) == peek(rows, row * words + w)
                 if equal:
                     break
                 spot = (spot + np.uint64(1)) & np.uint64(capacity - 1)
+            if held < 0:
+                held = np.int32(count)
+                slots[spot] = held
+                for w in range(words):
+                    keys[count * words + w] = rows[row * words + w]
+                count += 1
+                if 2 * count > capacity:
+                    capacity *= 4
+                    spare -= np.uint64(2)
+                    slots = np.full(capacity, -1, np.int32)
+                    rehash(slots, keys, count, words, spare)
             named[row] = held
         return keys[: count * words].copy(), slots
 
@@ -237,19 +238,21 @@ def make_link(words: int):
         outputs must come filled with the number for "none".
         """
         mask = np.uint64(slots.size - 1)
+        spare = np.uint64(64)
+        while np.int64(slots.size) >> np.int64(np.uint64(64) - spare) > 1:
+            spare -= np.uint64(1)
         for v in range(start, stop):
             spot = np.uint64(0)
             for w in range(words):
-                spot = (spot ^ (keys[v * words + w] + step[w])) * np.uint64(0x9E3779B97F4A7C15)
-                spot ^= spot >> np.uint64(29)
-            spot &= mask
+                spot = (spot ^ (spot >> np.uint64(32)) ^ (peek(keys, v * words + w) + peek(step, w))) * GOLDEN
+            spot >>= spare
             while True:
-                held = slots[spot]
+                held = np.int64(peek(slots, np.int64(spot)))
                 if held < 0:
                     break
                 equal = True
                 for w in range(words):
-                    equal = equal and keys[held * words + w] == keys[v * words + w] + step[w]
+                    equal = equal and peek(keys, held * words + w) == peek(keys, v * words + w) + peek(step, w)
                 if equal:
                     ahead[v] = held
                     behind[held] = v

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atrouscaffe.crf.lattice import VERTEX_GRAIN, Cut, Lattice, padded_lanes
+from atrouscaffe.crf.lattice import VERTEX_GRAIN, Cut, Lattice, aligned, padded_lanes
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["NORMALIZATIONS", "Kernel", "MeanField"]
+__all__ = ["NORMALIZATIONS", "Kernel", "MeanField", "Outcome", "choose_labels"]
 
 NORMALIZATIONS = ("after", "before", "symmetric", "none")
+NEGLIGIBLE = 0.03  # labels whose belief is proved to stay below this everywhere may be pruned
 
 
 @dataclass(eq=False)
@@ -51,6 +52,8 @@ class _Joined:
     """The kernels' lattices side by side: one row of taps a point, one numbering of vertices."""
 
     def __init__(self, kernels: Sequence[Kernel], cut: Cut) -> None:
+        from atrouscaffe.crf.meanfield_cpu import join
+
         lattices = [kernel.lattice for kernel in kernels]
         self.cut = cut
         points = self.cut.points
@@ -65,14 +68,18 @@ class _Joined:
         self.named = np.empty(self.row_starts[-1], np.int32)
         self.copies: list[np.ndarray] = []
         for k, lattice in enumerate(lattices):
-            a, b = self.tap_starts[k], self.tap_starts[k + 1]
-            per_point = np.repeat(offsets[k].astype(np.int32), np.diff(self.cut.starts))
-            np.add(lattice.ids, per_point[:, None], out=self.ids[:, a:b])
-            self.weights[:, a:b] = lattice.weights
             shift = np.repeat(self.row_starts[:-1] + offsets[k] - lattice.row_starts[:-1], sizes[k])
             place = (np.arange(lattice.named.size) + shift).astype(np.int32)
             self.named[place] = lattice.named + np.int32(self.vertex_starts[k])
             self.copies.append(place[lattice.copies])
+        starts = cut.starts
+
+        def copy(c: int) -> None:
+            for k, lattice in enumerate(lattices):
+                join(starts[c], starts[c + 1], offsets[k, c], lattice.ids, lattice.weights, self.tap_starts[k],
+                     self.ids, self.weights)
+
+        parallel(copy, cut.chunks)
         self.before = np.empty((points, len(kernels)), np.float32)
         self.after = np.empty((points, len(kernels)), np.float32)
         self.neighbours = []
@@ -101,13 +108,11 @@ class MeanField:
     def __init__(self, kernels: Sequence[Kernel], labels: int, cut: Cut) -> None:
         self.kernels = list(kernels)
         self.labels = labels
-        self.lanes, self.blocks = padded_lanes(labels)
-        self.width = self.lanes * self.blocks
         self.joined = _Joined(self.kernels, cut)
 
-    def run(self, energies: np.ndarray, iterations: int, *, relax: float = 1.0,
-            watch: Callable[[int, np.ndarray], bool | None] | None = None) -> np.ndarray:
-        """Return the beliefs after `iterations` parallel updates.
+    def run(self, energies: np.ndarray, iterations: int, *, relax: float = 1.0, exact: bool = True,
+            watch: Callable[[int, np.ndarray], bool | None] | None = None) -> Outcome:
+        """Make parallel updates from ``softmax(-energies)``.
 
         Parameters
         ----------
@@ -115,83 +120,159 @@ class MeanField:
         iterations : int
         relax : float
             Share of the new beliefs in each update; 1 is the original.
+        exact : bool
+            Keep all labels, also those that provably cannot matter.
         watch : callable, optional
             Called with the iteration and its beliefs (L, N); returning True stops.
-
-        Returns
-        -------
-        (L, N) float32
         """
+        return _Run(self, energies, relax, exact, watch).iterate(iterations)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives: beliefs (L, N), a bound of their error by pruning, which labels were pruned."""
+
+    beliefs: np.ndarray
+    error_bound: float
+    pruned: np.ndarray
+
+
+def choose_labels(near: np.ndarray, kernels: Sequence[Kernel]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return (kept labels, dropped labels, largest message of a dropped one).
+
+    `near` holds each label's largest ``U_min - U_l``. With row-stochastic filters and weights
+    that sum to W, messages of label l stay in [0, W S_l] where S_l bounds its beliefs everywhere,
+    so S = exp(near + W S) is such a bound (the smallest solution, by induction over iterations).
+    Labels with S below `NEGLIGIBLE` are dropped if that makes rows narrower: their messages count
+    as 0 and the rest of the mass stays exact.
+    """
+    labels = near.size
+    everything = np.arange(labels), np.arange(0), 0.0
+    plain = all(np.ndim(kernel.compatibility) == 0 and kernel.compatibility >= 0 and kernel.normalization == "after"
+                for kernel in kernels)
+    strength = sum(float(kernel.compatibility) for kernel in kernels) if plain and kernels else np.inf
+    if not plain or not kernels:
+        return everything
+    start = np.exp(near.astype(np.float64))
+    bound = start.copy()
+    for _ in range(60):
+        bound = np.minimum(1.0, start * np.exp(strength * bound))
+    lanes, blocks = padded_lanes(labels)
+    need = int((bound > NEGLIGIBLE).sum())
+    fewer, fewer_blocks = padded_lanes(need + 1)
+    if fewer * fewer_blocks >= lanes * blocks:
+        return everything
+    ranked = np.argsort(-bound, kind="stable")
+    room = fewer * fewer_blocks - 1
+    dropped = np.sort(ranked[room:])
+    return np.sort(ranked[:room]), dropped, float(strength * bound[dropped].max())
+
+
+class _Run:
+    """Buffers and settings of one inference."""
+
+    def __init__(self, field: MeanField, energies: np.ndarray, relax: float, exact: bool,
+                 watch: Callable[[int, np.ndarray], bool | None] | None) -> None:
+        self.field, self.joined, self.cut = field, field.joined, field.joined.cut
+        self.kernels, self.labels, self.points = field.kernels, field.labels, field.joined.cut.points
+        self.energies, self.relax, self.watch = energies.ravel(), np.float32(relax), watch
+        self.keep = watch is not None or relax != 1.0
+        self._take(exact)
+        rows = self.joined.row_starts
+        self.beliefs = aligned(self.points * self.width if self.keep else 0)
+        self.partial = aligned(int(rows[-1]) * self.width)
+        self.buffers = tuple(aligned((self.joined.vertices + 1) * self.width, zero=True) for _ in range(2))
+        self.local_size = int(np.diff(rows).max()) * self.width
+        self.result = np.empty((self.labels, self.points), np.float32)
+
+    def _take(self, exact: bool) -> None:
+        """Check the energies, choose labels, and lay logits out in rows."""
         from atrouscaffe.crf import meanfield_cpu
 
-        joined, cut = self.joined, self.joined.cut
-        points, starts, rows = cut.points, cut.starts, joined.row_starts
-        lanes, blocks, width = self.lanes, self.blocks, self.width
-        logits = np.empty(points * width, np.float32)
-        flat = energies.ravel()
+        cut, points = self.cut, self.points
+        self.least = np.empty(points, np.float32)
+        near = np.empty((cut.chunks, self.labels), np.float32)
         bad = np.full(cut.chunks, -1, np.int64)
 
+        def look(c: int) -> None:
+            bad[c] = meanfield_cpu.survey(cut.runs[c], cut.longest, cut.order, self.energies, self.labels, points,
+                                          self.least, near[c])
+
+        parallel(look, cut.chunks)
+        if bad.max() >= 0:
+            values = self.energies.reshape(self.labels, points)[:8, bad.max()].tolist()
+            raise ArgumentError("unary: expected energies with no NaN and no -inf, and not +inf for every label, got "
+                                f"{values} at point {bad.max()}")
+        kept, dropped, message = choose_labels(near.max(axis=0), () if exact else self.kernels)
+        self.kept, self.dropped, self.slack = kept, dropped, np.float32(np.expm1(message))
+        self.first_lane = 1 if dropped.size else 0
+        self.lanes, self.blocks = padded_lanes(kept.size + self.first_lane)
+        self.width = self.lanes * self.blocks
+        self.logits = aligned(points * self.width)
+        self.rest = np.empty(points if dropped.size else 0, np.float32)
+
         def take(c: int) -> None:
-            bad[c] = meanfield_cpu.ingest(starts[c], starts[c + 1], cut.order, flat, self.labels, points, width, logits)
+            meanfield_cpu.ingest(cut.runs[c], cut.longest, cut.order, self.energies, points, self.least, kept, dropped,
+                                 self.first_lane, self.width, self.logits, self.rest)
 
         parallel(take, cut.chunks)
-        if bad.max() >= 0:
-            raise ArgumentError(f"unary: expected energies with no NaN and no -inf, and not +inf for every label, got "
-                                f"{energies[:, bad.max()].tolist()[:8]} at point {bad.max()}")
-        keep_all = watch is not None or relax != 1.0
-        beliefs = np.empty(points * width if iterations >= 0 else 0, np.float32)
-        partial = np.empty(int(rows[-1]) * width, np.float32)
-        source = np.zeros((joined.vertices + 1) * width, np.float32)
-        target = np.zeros_like(source)
-        local_size = int(np.diff(rows).max()) * width
-        update = meanfield_cpu.make_update(lanes)
-        figures = np.zeros((cut.chunks, 3))
+
+    def iterate(self, iterations: int) -> Outcome:
+        """Run the passes; the last one writes beliefs instead of splatting them."""
+        from atrouscaffe.crf import meanfield_cpu
+
+        joined, cut = self.joined, self.cut
+        starts, rows = cut.starts, joined.row_starts
+        update = meanfield_cpu.make_update(self.lanes, tuple(joined.tap_starts.tolist()))
+        figures = np.zeros((cut.chunks, 4))
+        spare: list[tuple[np.ndarray, np.ndarray]] = []  # work space that no thread uses at the moment
         ids, weights = joined.ids.ravel(), joined.weights.ravel()
         after, before = joined.after.ravel(), joined.before.ravel()
-        result = np.empty((self.labels, points), np.float32)
-
-        def write() -> None:
-            out = result.ravel()
-            parallel(lambda c: meanfield_cpu.write_beliefs(starts[c], starts[c + 1], cut.order, beliefs, self.labels,
-                                                           points, width, out), cut.chunks)
-
         for iteration in range(iterations + 1):
             last = iteration == iterations
             if iteration:
-                source, target = self._filter(partial, source, target)
+                self._filter()
 
             def step(c: int) -> None:
-                local = np.empty(local_size, np.float32)
-                scratch = np.empty(width, np.float32)
-                update(starts[c], starts[c + 1], rows[c], rows[c + 1], joined.taps, len(self.kernels),
-                       joined.tap_starts, blocks, joined.named, source, logits, ids, weights, after, before, beliefs,  # noqa: B023
-                       partial, local, scratch, figures[c], iteration == 0, keep_all or last, not last,  # noqa: B023
-                       np.float32(relax), False)
+                try:
+                    local, scratch = spare.pop()
+                except IndexError:
+                    local, scratch = aligned(self.local_size), aligned(meanfield_cpu.GROUP * self.width)
+                size = starts[c + 1] - starts[c]
+                own = self.keep or not last  # noqa: B023
+                beliefs = self.beliefs if own else aligned(size * self.width)
+                base = 0 if own else starts[c]
+                update(starts[c], starts[c + 1], rows[c], rows[c + 1], self.blocks, joined.named, self.buffers[0],
+                       self.logits, ids, weights, after, before, beliefs, base, self.partial, local, scratch, self.rest,
+                       self.slack, figures[c], iteration == 0, self.keep or last, not last,  # noqa: B023
+                       self.relax, False)
+                if last or self.watch is not None:  # noqa: B023
+                    meanfield_cpu.write_beliefs(cut.runs[c], cut.longest, cut.order, beliefs, base, self.energies,
+                                                self.points, self.least, self.kept, self.dropped, self.first_lane,
+                                                self.width, self.rest, self.result.ravel())
+
+                spare.append((local, scratch))
 
             parallel(step, cut.chunks)
-            if watch is not None:
-                write()
-                if watch(iteration, result):
-                    return result
-        if watch is None:
-            write()
-        return result
+            if self.watch is not None and self.watch(iteration, self.result):
+                break
+        error = float(figures[:, 3].max()) if self.dropped.size else 0.0
+        return Outcome(self.result, min(1.0, error), self.dropped)
 
-    def _filter(self, partial: np.ndarray, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Merge, blur and mix labels; return (buffer with the values, the other one)."""
+    def _filter(self) -> None:
+        """Merge, blur and mix labels; the first buffer receives the values."""
         from atrouscaffe.crf import filter_cpu
 
-        joined, blocks = self.joined, self.blocks
+        joined, blocks, buffers = self.joined, self.blocks, self.buffers
         merge, blur = filter_cpu.make_merge_rows(self.lanes), filter_cpu.make_blur(self.lanes)
         axes = [kernel.lattice.dims + 1 for kernel in self.kernels]
-        buffers = (source, target)
         pieces = [(k, a, b) for k, kernel in enumerate(self.kernels)
                   for a, b in chunks(kernel.lattice.vertices, VERTEX_GRAIN)]
 
         def merge_piece(n: int) -> None:
             k, a, b = pieces[n]
             # odd numbers of axes begin in the second buffer, so that all kernels end in the first
-            merge(a, b, blocks, self.kernels[k].lattice.first, joined.copies[k], partial, buffers[axes[k] % 2],
+            merge(a, b, blocks, self.kernels[k].lattice.first, joined.copies[k], self.partial, buffers[axes[k] % 2],
                   joined.vertex_starts[k])
 
         parallel(merge_piece, len(pieces))
@@ -206,15 +287,14 @@ class MeanField:
 
             parallel(blur_piece, len(todo))
         for k, kernel in enumerate(self.kernels):
-            self._mix(kernel, buffers[0], k)
-        return buffers
+            self._mix(kernel, k)
 
-    def _mix(self, kernel: Kernel, values: np.ndarray, k: int) -> None:
+    def _mix(self, kernel: Kernel, k: int) -> None:
         """Apply a vector or matrix compatibility to the vertices, which is cheaper than at the points."""
         if np.ndim(kernel.compatibility) == 0:
             return
         a, b = self.joined.vertex_starts[k], self.joined.vertex_starts[k + 1]
-        rows = values.reshape(-1, self.width)[a:b, : self.labels]
+        rows = self.buffers[0].reshape(-1, self.width)[a:b, : self.labels]
         if kernel.compatibility.ndim == 1:
             rows *= -kernel.compatibility
         else:

@@ -48,6 +48,7 @@ PRESETS: dict[str, Preset] = {
     "deeplab-coco": Preset(67, 3, 5, source="SetupEnv.m, vgg128_noup_pool3_cocomix"),
     "deeplab-coco-largefov": Preset(69, 5, 5, source="users' copies of the authors' list"),
     "deeplab-msc-coco-largefov": Preset(59, 5, 4, source="users' copies of the authors' list"),
+    "deeplab-mnv2-largefov": Preset(65, 3, 4, source="crf-search on 100 images of VOC train, docs/model-card.md"),
     "deeplabv3-mnv2": Preset(65, 3, 4, source="reference evaluation of DeepLabv3-MobileNetV2"),
     "refine_pascal": Preset(60, 20, 10, source="defaults of prog_refine_pascal"),
     "refine_pascal_v4": Preset(70, 5, 5, source="defaults of prog_refine_pascal_v4"),

@@ -1,12 +1,17 @@
 """Vectors of a fixed number of lanes inside compiled functions.
 
 Numba's own loops over labels come out partly scalar, because LLVM cannot prove that arrays do not
-overlap. These intrinsics name the vector operations outright (``<24 x float>`` for 21 labels), and
-LLVM cuts them into what the processor has: SSE, AVX2, AVX-512, NEON. Offsets are in elements from
-the start of a contiguous array and are not checked.
+overlap. These intrinsics name the vector operations outright, and LLVM cuts them into what the
+processor has: SSE, AVX2, AVX-512, NEON. Offsets are in elements from the start of a contiguous
+array and are not checked.
+
+A vector of 24 lanes is a struct of 16 and 8: LLVM carries vectors whose length is no power of two
+from one block to the next lane by lane, which costs more than the arithmetic.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
@@ -14,10 +19,11 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-__all__ = ["Vector", "add", "exp", "fill", "less", "load", "maximum", "mul", "muladd", "peek", "poke", "rint",
-           "store", "sub", "total", "widest"]
+__all__ = ["Vector", "add", "exp", "fill", "lead", "less", "load", "maximum", "minimum", "mul", "muladd",
+           "nan_flags", "peek", "poke", "rint", "store", "sub", "total", "turn", "widest", "with_lead"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+_INDEX = ir.IntType(32)
 
 
 class Vector(types.Type):
@@ -25,13 +31,52 @@ class Vector(types.Type):
 
     def __init__(self, lanes: int, dtype: types.Type) -> None:
         self.lanes, self.dtype = lanes, dtype
+        self.cuts = tuple(min(16, lanes - at) for at in range(0, lanes, 16))
         super().__init__(f"Vector({lanes} x {dtype})")
+
+    @property
+    def part_types(self) -> list[ir.VectorType]:
+        """LLVM types of the parts."""
+        return [ir.VectorType(_FLOATS[self.dtype], cut) for cut in self.cuts]
 
 
 @register_default(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, ir.VectorType(_FLOATS[fe_type.dtype], fe_type.lanes))
+        super().__init__(manager, fe_type, ir.LiteralStructType(fe_type.part_types))
+
+
+def _parts(builder, value) -> list:
+    return [builder.extract_value(value, i) for i in range(len(value.type.elements))]
+
+
+def _pack(builder, parts):
+    value = ir.Constant(ir.LiteralStructType([part.type for part in parts]), ir.Undefined)
+    for i, part in enumerate(parts):
+        value = builder.insert_value(value, part, i)
+    return value
+
+
+def _each(operation: Callable) -> Callable:
+    """Return code that applies ``operation(builder, *parts)`` to each part of the arguments."""
+
+    def code(context, builder, signature, args):
+        return _pack(builder, [operation(builder, *parts) for parts in zip(*(_parts(builder, arg) for arg in args))])
+
+    return code
+
+
+def _constant(vector_type, value):
+    return ir.Constant(vector_type, [value] * vector_type.count)
+
+
+def _call(builder, name, *args):
+    """Call the LLVM intrinsic `name`, overloaded on the type of `args`, all vectors alike."""
+    kind = args[0].type
+    element = "f32" if isinstance(kind.element, ir.FloatType) else "f64"
+    function_type = ir.FunctionType(kind, [kind] * len(args))
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.v{kind.count}{element}")
+    return builder.call(function, args)
 
 
 def _address(context, builder, array_type, array, offset):
@@ -40,8 +85,13 @@ def _address(context, builder, array_type, array, offset):
     return builder.gep(data, [offset])
 
 
-def _constant(vector_type, value):
-    return ir.Constant(vector_type, [value] * vector_type.count)
+def _part_addresses(builder, address, kinds):
+    """Yield (pointer, part number) of the parts that lie one behind the other from `address` on."""
+    at = 0
+    for i, kind in enumerate(kinds):
+        place = builder.gep(address, [ir.Constant(ir.IntType(64), at)])
+        yield builder.bitcast(place, kind.as_pointer()), i
+        at += kind.count
 
 
 @intrinsic(prefer_literal=True)
@@ -51,8 +101,8 @@ def load(typingctx, array, offset, lanes):
 
     def code(context, builder, signature, args):
         address = _address(context, builder, signature.args[0], args[0], args[1])
-        pointer = builder.bitcast(address, context.get_value_type(result).as_pointer())
-        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+        return _pack(builder, [builder.load(pointer, align=array.dtype.bitwidth // 8)
+                               for pointer, _ in _part_addresses(builder, address, result.part_types)])
 
     return result(array, types.intp, lanes), code
 
@@ -63,8 +113,9 @@ def store(typingctx, array, offset, vector):
 
     def code(context, builder, signature, args):
         address = _address(context, builder, signature.args[0], args[0], args[1])
-        pointer = builder.bitcast(address, args[2].type.as_pointer())
-        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        parts = _parts(builder, args[2])
+        for pointer, i in _part_addresses(builder, address, vector.part_types):
+            builder.store(parts[i], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), code
@@ -97,104 +148,155 @@ def fill(typingctx, value, lanes):
     result = Vector(lanes.literal_value, value)
 
     def code(context, builder, signature, args):
-        vector_type = context.get_value_type(result)
-        one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes.literal_value), None)
-        return builder.shuffle_vector(one, ir.Constant(vector_type, ir.Undefined), mask)
+        parts = []
+        for kind in result.part_types:
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), args[0], ir.Constant(_INDEX, 0))
+            mask = ir.Constant(ir.VectorType(_INDEX, kind.count), None)
+            parts.append(builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask))
+        return _pack(builder, parts)
 
     return result(value, lanes), code
 
 
-def _binary(name, doc):
-    def typed(typingctx, a, b):
-        def code(context, builder, signature, args):
-            return getattr(builder, name)(*args)
+@intrinsic
+def lead(typingctx, a):
+    """Return lane 0."""
 
-        return a(a, b), code
+    def code(context, builder, signature, args):
+        return builder.extract_element(builder.extract_value(args[0], 0), ir.Constant(_INDEX, 0))
 
-    typed.__name__, typed.__doc__ = name, doc
-    return intrinsic(typed)
-
-
-add = _binary("fadd", "Return a + b, lane by lane.")
-sub = _binary("fsub", "Return a - b, lane by lane.")
-mul = _binary("fmul", "Return a * b, lane by lane.")
+    return a.dtype(a), code
 
 
-def _call(builder, name, vector_type, args):
-    """Call the LLVM intrinsic `name`, overloaded on `vector_type`."""
-    element = "f32" if isinstance(vector_type.element, ir.FloatType) else "f64"
-    full = f"llvm.{name}.v{vector_type.count}{element}"
-    function_type = ir.FunctionType(vector_type, [vector_type] * len(args))
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, full), args)
+@intrinsic
+def with_lead(typingctx, a, value):
+    """Return the vector with `value` in lane 0."""
+
+    def code(context, builder, signature, args):
+        part = builder.insert_element(builder.extract_value(args[0], 0), args[1], ir.Constant(_INDEX, 0))
+        return builder.insert_value(args[0], part, 0)
+
+    return a(a, a.dtype), code
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """Return a + b, lane by lane."""
+    return a(a, b), _each(lambda builder, x, y: builder.fadd(x, y))
+
+
+@intrinsic
+def sub(typingctx, a, b):
+    """Return a - b, lane by lane."""
+    return a(a, b), _each(lambda builder, x, y: builder.fsub(x, y))
+
+
+@intrinsic
+def mul(typingctx, a, b):
+    """Return a * b, lane by lane."""
+    return a(a, b), _each(lambda builder, x, y: builder.fmul(x, y))
 
 
 @intrinsic
 def muladd(typingctx, a, b, c):
     """Return a * b + c, fused where the processor can."""
-
-    def code(context, builder, signature, args):
-        return _call(builder, "fmuladd", args[0].type, args)
-
-    return a(a, b, c), code
+    return a(a, b, c), _each(lambda builder, x, y, z: _call(builder, "fmuladd", x, y, z))
 
 
 @intrinsic
 def maximum(typingctx, a, b):
     """Return the larger of a and b, lane by lane; neither may be NaN."""
+    return a(a, b), _each(lambda builder, x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
-    def code(context, builder, signature, args):
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
 
-    return a(a, b), code
+@intrinsic
+def minimum(typingctx, a, b):
+    """Return the smaller of a and b, lane by lane; neither may be NaN."""
+    return a(a, b), _each(lambda builder, x, y: builder.select(builder.fcmp_ordered("<", x, y), x, y))
 
 
 @intrinsic
 def less(typingctx, a, b):
     """Return 1 where a < b, else 0."""
 
-    def code(context, builder, signature, args):
-        kind = args[0].type
-        return builder.select(builder.fcmp_ordered("<", *args), _constant(kind, 1.0), _constant(kind, 0.0))
+    def operation(builder, x, y):
+        return builder.select(builder.fcmp_ordered("<", x, y), _constant(x.type, 1.0), _constant(x.type, 0.0))
 
-    return a(a, b), code
+    return a(a, b), _each(operation)
+
+
+@intrinsic
+def nan_flags(typingctx, a):
+    """Return 1 where a is NaN, else 0."""
+
+    def operation(builder, x):
+        return builder.select(builder.fcmp_unordered("uno", x, x), _constant(x.type, 1.0), _constant(x.type, 0.0))
+
+    return a(a), _each(operation)
+
+
+@intrinsic
+def turn(typingctx, source, at, step, target, to, stride):
+    """Transpose 8 by 8 elements from rows ``source[at + r * step:]`` to rows ``target[to + c * stride:]``."""
+
+    def code(context, builder, signature, args):
+        kind = ir.VectorType(_FLOATS[source.dtype], 8)
+        align = source.dtype.bitwidth // 8
+        number = ir.IntType(64)
+        rows = []
+        for r in range(8):
+            offset = builder.add(args[1], builder.mul(args[2], ir.Constant(number, r)))
+            address = _address(context, builder, signature.args[0], args[0], offset)
+            rows.append(builder.load(builder.bitcast(address, kind.as_pointer()), align=align))
+        for s in (4, 2, 1):  # swap the blocks of s by s beside the diagonal
+            first = ir.Constant(ir.VectorType(_INDEX, 8), [8 + n - s if n & s else n for n in range(8)])
+            second = ir.Constant(ir.VectorType(_INDEX, 8), [8 + n if n & s else n + s for n in range(8)])
+            for r in range(8):
+                if not r & s:
+                    a, b = rows[r], rows[r + s]
+                    rows[r], rows[r + s] = builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second)
+        for r in range(8):
+            offset = builder.add(args[4], builder.mul(args[5], ir.Constant(number, r)))
+            address = _address(context, builder, signature.args[3], args[3], offset)
+            builder.store(rows[r], builder.bitcast(address, kind.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), code
 
 
 @intrinsic
 def rint(typingctx, a):
     """Return the nearest whole numbers, ties to even."""
-
-    def code(context, builder, signature, args):
-        return _call(builder, "rint", args[0].type, args)
-
-    return a(a), code
+    return a(a), _each(lambda builder, x: _call(builder, "rint", x))
 
 
-def _halves(builder, value, combine):
+def _halve(builder, value):
+    """Return the lower and the upper half of a vector."""
+    half = value.type.count // 2
+    masks = [ir.Constant(ir.VectorType(_INDEX, half), list(range(i, i + half))) for i in (0, half)]
+    return [builder.shuffle_vector(value, value, mask) for mask in masks]
+
+
+def _reduce(builder, value, combine):
     """Reduce a vector to one number by a tree whose shape depends on the number of lanes only."""
-    lanes = value.type.count
-    index = ir.IntType(32)
-    parts = [value]
-    if lanes > 8:
-        parts = [builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(index, 8), list(range(i, i + 8))))
-                 for i in range(0, lanes, 8)]
+    parts = _parts(builder, value)
+    least = min(part.type.count for part in parts)
+    while any(part.type.count > least for part in parts):
+        parts = [piece for part in parts for piece in (_halve(builder, part) if part.type.count > least else [part])]
     while len(parts) > 1:
-        parts = [combine(parts[i], parts[i + 1]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
-    value = parts[0]
-    while value.type.count > 1:
-        half = value.type.count // 2
-        masks = [ir.Constant(ir.VectorType(index, half), list(range(i, i + half))) for i in (0, half)]
-        low, high = (builder.shuffle_vector(value, value, mask) for mask in masks)
-        value = combine(low, high)
-    return builder.extract_element(value, ir.Constant(index, 0))
+        parts = [combine(*parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+    last = parts[0]
+    while last.type.count > 1:
+        last = combine(*_halve(builder, last))
+    return builder.extract_element(last, ir.Constant(_INDEX, 0))
 
 
 @intrinsic
 def total(typingctx, a):
-    """Return the sum of the lanes (a power of two, or a multiple of 8, of them)."""
+    """Return the sum of the lanes."""
 
     def code(context, builder, signature, args):
-        return _halves(builder, args[0], builder.fadd)
+        return _reduce(builder, args[0], builder.fadd)
 
     return a.dtype(a), code
 
@@ -204,7 +306,7 @@ def widest(typingctx, a):
     """Return the largest lane; none may be NaN."""
 
     def code(context, builder, signature, args):
-        return _halves(builder, args[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
+        return _reduce(builder, args[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
     return a.dtype(a), code
 
@@ -213,29 +315,33 @@ def widest(typingctx, a):
 _EXP_TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2)
 
 
+def _exp_part(builder, x):
+    kind = x.type
+
+    def number(value):
+        return _constant(kind, value)
+
+    def multiply_add(a, b, c):
+        return _call(builder, "fmuladd", a, b, c)
+
+    low = builder.fcmp_ordered("<", x, number(-87.0))
+    x = builder.select(low, number(-87.0), x)
+    magic = 12582912.0  # 1.5 * 2^23: adding it rounds to a whole number in the low mantissa bits
+    shifted = builder.fadd(builder.fmul(x, number(1.4426950408889634)), number(magic))
+    whole = builder.fsub(shifted, number(magic))
+    rest = multiply_add(whole, number(-0.693359375), x)  # ln 2 in two parts, the first exact
+    rest = multiply_add(whole, number(2.12194440e-4), rest)
+    value = number(_EXP_TERMS[0])
+    for term in _EXP_TERMS[1:]:
+        value = multiply_add(value, rest, number(term))
+    value = multiply_add(value, builder.fmul(rest, rest), builder.fadd(rest, number(1.0)))
+    integers = ir.VectorType(ir.IntType(32), kind.count)
+    power = builder.shl(builder.bitcast(shifted, integers), _constant(integers, 23))
+    value = builder.bitcast(builder.add(builder.bitcast(value, integers), power), kind)
+    return builder.select(low, number(0.0), value)
+
+
 @intrinsic
 def exp(typingctx, a):
     """Return e^a of float32 lanes, relative error below 2e-7; 0 below -87, a must not exceed 88."""
-
-    def code(context, builder, signature, args):
-        (x,) = args
-        kind = x.type
-        number = lambda value: _constant(kind, value)  # noqa: E731
-        multiply_add = lambda *terms: _call(builder, "fmuladd", kind, terms)  # noqa: E731
-        low = builder.fcmp_ordered("<", x, number(-87.0))
-        x = builder.select(low, number(-87.0), x)
-        magic = 12582912.0  # 1.5 * 2^23: adding it rounds to a whole number in the low mantissa bits
-        shifted = builder.fadd(builder.fmul(x, number(1.4426950408889634)), number(magic))
-        whole = builder.fsub(shifted, number(magic))
-        rest = multiply_add(whole, number(-0.693359375), x)  # ln 2 in two parts, the first exact
-        rest = multiply_add(whole, number(2.12194440e-4), rest)
-        value = number(_EXP_TERMS[0])
-        for term in _EXP_TERMS[1:]:
-            value = multiply_add(value, rest, number(term))
-        value = multiply_add(value, builder.fmul(rest, rest), builder.fadd(rest, number(1.0)))
-        integers = ir.VectorType(ir.IntType(32), kind.count)
-        power = builder.shl(builder.bitcast(shifted, integers), _constant(integers, 23))
-        value = builder.bitcast(builder.add(builder.bitcast(value, integers), power), kind)
-        return builder.select(low, number(0.0), value)
-
-    return a(a), code
+    return a(a), _each(_exp_part)

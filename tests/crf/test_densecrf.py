@@ -7,7 +7,6 @@ import pytest
 
 from atrouscaffe.crf.densecrf import refine_scores
 
-
 LAYERS = {
     "v1_densecrf_default3": ([(3, 3)], [(5, 10, 4)], 3),
     "v2_densecrf_default3": ([(3, 3)], [(5, 10, 4)], 3),
