@@ -9,7 +9,7 @@ import numpy as np
 
 from atrouscaffe.errors import ArgumentError, DataError
 
-__all__ = ["ConfusionMatrix", "boundary_distance", "trimap_band"]
+__all__ = ["Bands", "ConfusionMatrix", "boundary_distance", "trimap_band", "void_distance"]
 
 
 class ConfusionMatrix:
@@ -192,3 +192,77 @@ def boundary_distance(truth: np.ndarray, ignore: int = 255) -> np.ndarray:
     if not border.any():
         return np.full(truth.shape, np.inf, np.float32)
     return cv2.distanceTransform((~border).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def void_distance(truth: np.ndarray, ignore: int = 255) -> np.ndarray:
+    """Return the distance of each pixel to the nearest void one, the larger of the two axes' (chessboard).
+
+    ``(distance <= w) & (truth != ignore)`` is `trimap_band` of width w: a dilation by a square of side
+    2w + 1 reaches exactly the pixels at a chessboard distance of at most w.
+
+    Parameters
+    ----------
+    truth : (H, W) uint8
+
+    Returns
+    -------
+    (H, W) float32
+        In pixels, 0 on void, inf where there is no void at all.
+    """
+    import cv2
+
+    void = np.asarray(truth) == ignore
+    if not void.any():
+        return np.full(void.shape, np.inf, np.float32)
+    return cv2.distanceTransform((~void).astype(np.uint8), cv2.DIST_C, 3)
+
+
+class Bands:
+    """Confusion matrices in bands of width 1, 2, 3, … along borders, counted in one pass.
+
+    Parameters
+    ----------
+    classes : int
+    widest : int
+        Width of the widest band, in pixels; 40 in Fig. 5 of the paper.
+    ignore : int
+
+    Attributes
+    ----------
+    rings : (widest, classes, classes) int64
+        Counts of the pixels that a band has and the next narrower one has not.
+    """
+
+    def __init__(self, classes: int = 21, widest: int = 40, ignore: int = 255) -> None:
+        if widest < 1:
+            raise ArgumentError(f"widest: expected at least 1 pixel, got {widest}")
+        self.classes, self.widest, self.ignore = classes, widest, ignore
+        self.rings = np.zeros((widest, classes, classes), np.int64)
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray, distance: np.ndarray) -> None:
+        """Add the pixels of one image whose labels a `ConfusionMatrix` has accepted.
+
+        Parameters
+        ----------
+        truth, prediction : (H, W) integers
+        distance : (H, W) float32
+            Of `boundary_distance` or `void_distance`.
+        """
+        counted = (truth != self.ignore) & (distance <= self.widest)
+        ring = np.ceil(np.maximum(distance[counted], 1)).astype(np.int64) - 1
+        flat = (ring * self.classes + truth[counted]) * self.classes + prediction[counted]
+        self.rings += np.bincount(flat, minlength=self.rings.size).reshape(self.rings.shape)
+
+    def __iadd__(self, other: Bands) -> Bands:
+        """Add the counts of `other`."""
+        self.rings += other.rings
+        return self
+
+    def matrices(self) -> list[ConfusionMatrix]:
+        """Return the matrix of each band, the narrowest first."""
+        found = []
+        for counts in self.rings.cumsum(0):
+            matrix = ConfusionMatrix(self.classes, self.ignore)
+            matrix.counts = counts
+            found.append(matrix)
+        return found
