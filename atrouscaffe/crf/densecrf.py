@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.crf import features as feature_arrays
-from atrouscaffe.crf.lattice import Cut, Lattice
+from atrouscaffe.crf.lattice import Cut, Lattice, padded_lanes
 from atrouscaffe.crf.meanfield import NORMALIZATIONS, Kernel, MeanField
+from atrouscaffe.crf.memory import MAX_NUMBERED, default_budget, inference_bytes, refuse_above
 from atrouscaffe.crf.presets import preset as find_preset
 from atrouscaffe.errors import ArgumentError
 
 __all__ = ["DenseCRF", "Inference", "refine", "refine_scores"]
+
+INFER_OPTIONS = ("relax", "callback", "exact", "diagnostics", "tolerance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,12 @@ class Inference:
         Proved bound of the change of any probability by pruning; 0 if nothing was pruned.
     pruned : (n,) int
         Labels that were left out of the messages.
+    kl : tuple of float
+        With diagnostics: KL divergence of the beliefs from the CRF's distribution after 0, 1, …
+        updates, up to a constant (the logarithm of the partition function and the kernels' sum).
+        Each pair of points counts once and no point pairs with itself.
+    energy : tuple of float
+        With diagnostics: expected energy likewise, the KL divergence without the entropy.
     """
 
     probabilities: np.ndarray
@@ -47,6 +56,8 @@ class Inference:
     iterations: int
     error_bound: float
     pruned: np.ndarray
+    kl: tuple[float, ...] = ()
+    energy: tuple[float, ...] = ()
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
@@ -86,15 +97,21 @@ class DenseCRF:
         for volumes. +inf forbids a label.
     labels_axis : int
         Axis of the labels.
+    memory_budget : int, optional
+        Bytes that lattices and inference may take each; by default ``ATROUSCAFFE_MEMORY_BUDGET``, else
+        0.9 of this machine's memory.
 
     Raises
     ------
     ArgumentError
-        A shape without labels or points, or energies that are NaN, -inf, or +inf for all labels.
+        A shape without labels or points.
+    BudgetError
+        More memory than allowed.
     """
 
-    def __init__(self, unary: np.ndarray, *, labels_axis: int = 0) -> None:
+    def __init__(self, unary: np.ndarray, *, labels_axis: int = 0, memory_budget: int | None = None) -> None:
         array = _real(unary, "unary")
+        self.budget = default_budget() if memory_budget is None else memory_budget
         if array.ndim < 2 or array.size == 0:
             raise ArgumentError(f"unary: expected shape (L, H, W), or (L, N), with no size of 0, got {array.shape}")
         if not -array.ndim <= labels_axis < array.ndim:
@@ -103,10 +120,26 @@ class DenseCRF:
         moved = np.moveaxis(array, labels_axis, 0)
         self.labels, self.shape = moved.shape[0], moved.shape[1:]
         self.points = math.prod(self.shape)
-        self._energies = np.ascontiguousarray(moved, np.float32).reshape(self.labels, self.points)
+        least = inference_bytes(self.points, self.labels, padded_lanes(self.labels)[0], 0, 0, 0, 0, False)
+        refuse_above(self.budget if self.points <= MAX_NUMBERED else 0, least + 4 * array.size,
+                     f"CRF of {self.labels} labels at {self.points:,} points")
+        self.set_unary(array)
         self.kernels: list[Kernel] = []
         self._cut: Cut | None = None
         self._field: MeanField | None = None
+
+    def set_unary(self, unary: np.ndarray) -> DenseCRF:
+        """Replace the energies by others of the same shape; kernels and their lattices stay."""
+        moved = np.moveaxis(_real(unary, "unary"), self.labels_axis, 0)
+        if moved.shape != (self.labels, *self.shape):
+            raise ArgumentError(f"unary: expected {self.labels} labels of {self.shape}, got {moved.shape}")
+        self._energies = np.ascontiguousarray(moved, np.float32).reshape(self.labels, self.points)
+        return self
+
+    @property
+    def energies(self) -> np.ndarray:
+        """The unaries as (L, N) float32."""
+        return self._energies
 
     @property
     def cut(self) -> Cut:
@@ -137,7 +170,8 @@ class DenseCRF:
         """
         values = feature_arrays.sigmas(sigma, len(self.shape), "sigma")
         mixing = self._mixing(weight, compatibility, normalization)
-        return self._add(feature_arrays.position_lattice(self.cut, self.shape, values), mixing, normalization)
+        lattice = feature_arrays.position_lattice(self.cut, self.shape, values, self.budget)
+        return self._add(lattice, mixing, normalization)
 
     def add_bilateral(self, image: np.ndarray, sigma_xy: float | Sequence[float], sigma_rgb: float | Sequence[float],
                       weight: float, *, channel_axis: int = -1, compatibility: np.ndarray | None = None,
@@ -162,7 +196,8 @@ class DenseCRF:
         spatial = feature_arrays.sigmas(sigma_xy, len(self.shape), "sigma_xy")
         colour = feature_arrays.sigmas(sigma_rgb, array.shape[-1], "sigma_rgb")
         mixing = self._mixing(weight, compatibility, normalization)
-        return self._add(feature_arrays.image_lattice(self.cut, array, spatial, colour), mixing, normalization)
+        lattice = feature_arrays.image_lattice(self.cut, array, spatial, colour, self.budget)
+        return self._add(lattice, mixing, normalization)
 
     def add_pairwise(self, features: np.ndarray, weight: float, *, compatibility: np.ndarray | None = None,
                      normalization: str = "after") -> DenseCRF:
@@ -187,7 +222,8 @@ class DenseCRF:
             raise ArgumentError(f"features: expected shape (d, {self.points}) or (d, "
                                 f"{', '.join(map(str, self.shape))}), got {array.shape}")
         mixing = self._mixing(weight, compatibility, normalization)
-        return self._add(Lattice(array.reshape(array.shape[0], self.points), cut=self.cut), mixing, normalization)
+        lattice = Lattice(array.reshape(array.shape[0], self.points), cut=self.cut, memory_budget=self.budget)
+        return self._add(lattice, mixing, normalization)
 
     def _image(self, image: np.ndarray, channel_axis: int) -> np.ndarray:
         """Return the image as (*shape, C)."""
@@ -228,7 +264,8 @@ class DenseCRF:
         self._field = None
         return self
 
-    def infer(self, iterations: int = 10, *, relax: float = 1.0, exact: bool = False,
+    def infer(self, iterations: int = 10, *, relax: float = 1.0, exact: bool = False, diagnostics: bool = False,
+              tolerance: float | None = None,
               callback: Callable[[int, np.ndarray], bool | None] | None = None) -> Inference:
         """Run mean field from ``softmax(-unary)``.
 
@@ -241,6 +278,11 @@ class DenseCRF:
         exact : bool
             Keep all labels. By default labels that provably cannot matter are left out where that is
             faster; `Inference.error_bound` says how much that can have changed.
+        diagnostics : bool
+            Fill `Inference.kl` and `Inference.energy`, at the cost of one more iteration; exact.
+        tolerance : float, optional
+            Stop when the KL divergence changes by less than this in one update, in nats a point; the
+            change is known one update later. Implies `diagnostics`.
         callback : callable, optional
             Called as ``callback(iteration, probabilities)`` after each update and before the first
             one; returning True stops.
@@ -248,25 +290,39 @@ class DenseCRF:
         Returns
         -------
         Inference
+
+        Raises
+        ------
+        ArgumentError
+            An argument out of range, or energies that are NaN, -inf, or +inf for all labels.
+        BudgetError
+            More memory than allowed.
         """
         if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 0:
             raise ArgumentError(f"iterations: expected a whole number of at least 0, got {iterations!r}")
         share = _number(relax, "relax")
         if not 0 < share <= 1:
             raise ArgumentError(f"relax: expected a number above 0 and at most 1, got {relax!r}")
+        if tolerance is not None:
+            tolerance = _number(tolerance, "tolerance", 0.0)
+        watch = None if callback is None else lambda i, beliefs: callback(i, self._shaped(beliefs))
+        field = self.field(keep=watch is not None or share != 1 or diagnostics)
+        outcome = field.run(self._energies, int(iterations), relax=share, exact=exact, watch=watch,
+                            measure=diagnostics or tolerance is not None, tolerance=tolerance)
+        return Inference(self._shaped(outcome.beliefs), self.labels_axis, outcome.iterations, outcome.error_bound,
+                         outcome.pruned, outcome.kl, outcome.energy)
+
+    def field(self, keep: bool = False) -> MeanField:
+        """Return the kernels ready for inference, once the memory it takes is known to be allowed."""
+        lattices = [kernel.lattice for kernel in self.kernels]
+        lanes, blocks = padded_lanes(self.labels)
+        need = inference_bytes(self.points, self.labels, lanes * blocks, sum(x.dims + 1 for x in lattices),
+                               len(lattices), sum(x.named.size for x in lattices), sum(x.vertices for x in lattices),
+                               keep)
+        refuse_above(self.budget, need, f"CRF inference with {self.labels} labels at {self.points:,} points")
         if self._field is None:
             self._field = MeanField(self.kernels, self.labels, self.cut)
-        done = 0
-
-        def watch(iteration: int, beliefs: np.ndarray) -> bool | None:
-            nonlocal done
-            done = iteration
-            return None if callback is None else callback(iteration, self._shaped(beliefs))
-
-        outcome = self._field.run(self._energies, iterations, relax=share, exact=exact,
-                                  watch=watch if callback else None)
-        return Inference(self._shaped(outcome.beliefs), self.labels_axis, done if callback else iterations,
-                         outcome.error_bound, outcome.pruned)
+        return self._field
 
     def _shaped(self, beliefs: np.ndarray) -> np.ndarray:
         return np.moveaxis(beliefs.reshape(self.labels, *self.shape), 0, self.labels_axis)
@@ -302,7 +358,7 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
 
     values = find_preset(preset)
     known = {field.name for field in fields(values)} - {"source"}
-    extra = {name: params.pop(name) for name in ("relax", "callback", "exact") if name in params}
+    extra = {name: params.pop(name) for name in INFER_OPTIONS if name in params}
     wrong = set(params) - known
     if wrong:
         raise ArgumentError(f"refine: expected parameters among {', '.join(sorted(known))}, "

@@ -101,14 +101,22 @@ def grid_cut(shape: tuple[int, ...]) -> Cut:
     return Cut.of_grid(shape)
 
 
-def position_lattice(cut: Cut, shape: tuple[int, ...], sigma: tuple[float, ...]) -> Lattice:
+def position_lattice(cut: Cut, shape: tuple[int, ...], sigma: tuple[float, ...], budget: int) -> Lattice:
     """Return the lattice of the grid's positions, kept for the next image of this size."""
-    return _remembered(("position", shape, sigma), lambda: Lattice(grid_features(shape, sigma), cut=cut))
+    def build() -> Lattice:
+        return Lattice(grid_features(shape, sigma), cut=cut, memory_budget=budget)
+
+    return _remembered(("position", shape, sigma), build)
 
 
-def image_lattice(cut: Cut, image: np.ndarray, sigma_xy: tuple[float, ...], sigma_rgb: tuple[float, ...]) -> Lattice:
+def image_lattice(cut: Cut, image: np.ndarray, sigma_xy: tuple[float, ...], sigma_rgb: tuple[float, ...],
+                  budget: int) -> Lattice:
     """Return the lattice of an image (*shape, C), kept for the next call with the same image."""
     image = np.ascontiguousarray(image)
     digest = hashlib.blake2b(image.data, digest_size=16).digest()
     key = ("image", image.shape, image.dtype.str, digest, sigma_xy, sigma_rgb)
-    return _remembered(key, lambda: Lattice(image_features(image, sigma_xy, sigma_rgb), cut=cut))
+
+    def build() -> Lattice:
+        return Lattice(image_features(image, sigma_xy, sigma_rgb), cut=cut, memory_budget=budget)
+
+    return _remembered(key, build)

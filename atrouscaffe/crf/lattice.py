@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atrouscaffe.crf.memory import MAX_NUMBERED, default_budget, lattice_bytes, refuse_above
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.runtime.threads import chunks, parallel
 
@@ -143,6 +144,8 @@ class Lattice:
         matters: the lattice is not symmetric in them.
     cut : Cut, optional
         How the points are cut into chunks; by default in their own order.
+    memory_budget : int, optional
+        Bytes that building may take; by default `default_budget`.
 
     Attributes
     ----------
@@ -152,6 +155,8 @@ class Lattice:
     ------
     ArgumentError
         `features` is not a finite (d, N) array with d, N >= 1, or spans too wide a range.
+    BudgetError
+        More memory than allowed; the points' part is checked first, the vertices' once they are counted.
 
     Notes
     -----
@@ -160,14 +165,18 @@ class Lattice:
     blocks of four are not kept. Coordinates beyond 65536 are worked out in float64.
     """
 
-    def __init__(self, features: np.ndarray, *, cut: Cut | None = None) -> None:
+    def __init__(self, features: np.ndarray, *, cut: Cut | None = None, memory_budget: int | None = None) -> None:
         from atrouscaffe.crf import lattice_cpu
+
+        budget = default_budget() if memory_budget is None else memory_budget
 
         features = np.asarray(features)
         if features.ndim != 2 or 0 in features.shape:
             raise ArgumentError(f"features: expected shape (d, N) with d and N of at least 1, got {features.shape}")
         if features.dtype.kind not in "fiub":
             raise ArgumentError(f"features: expected real numbers, got dtype {features.dtype}")
+        what = f"CRF lattice of {features.shape[1]:,} points in {features.shape[0]} dimensions"
+        refuse_above(budget, lattice_bytes(features.shape[1], features.shape[0]), what)
         features = np.ascontiguousarray(features, np.float32)
         self.dims, self.points = features.shape
         self.cut = cut or Cut.of_points(self.points)
@@ -200,6 +209,8 @@ class Lattice:
 
         parallel(work, self.cut.chunks)
         self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)
+        refuse_above(budget if self.row_starts[-1] <= MAX_NUMBERED else 0,
+                     lattice_bytes(self.points, dims, int(self.row_starts[-1])), what)
         self.named = np.empty(self.row_starts[-1], np.int32)  # vertex of each row
         found, slots = lattice_cpu.make_merge(words)(np.concatenate(keys), self.named)
         self.vertices = found.size // words

@@ -47,6 +47,43 @@ class Kernel:
         inverse = 1 / (self.lattice.norm + np.float32(1e-20))
         return (inverse, 1.0) if self.normalization == "before" else (1.0, inverse)
 
+    @property
+    def own(self) -> np.ndarray:
+        """Weight with which each point meets itself, (N,) in the order of the cut.
+
+        Exact where the blur passes no vertex that is missing: between vertices a and b of a simplex
+        it takes |a - b| steps ahead or d + 1 - |a - b| steps behind, each with weight 1/2.
+        """
+        taps = self.lattice.dims + 1
+        apart = np.abs(np.subtract.outer(np.arange(taps), np.arange(taps)))
+        steps = 0.5**apart + 0.5 ** (taps - apart)
+        np.fill_diagonal(steps, 1 + 2 * 0.5**taps)
+        weights = self.lattice.weights.astype(np.float64)
+        before, after = self.factors()
+        return ((weights @ steps) * weights).sum(axis=1) * self.lattice.alpha * before * after
+
+    def apply(self, values: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        """Return the filtered and normalised values (C, N) in the points' own order; no compatibility."""
+        before, after = (self._natural(factor) for factor in self.factors())
+        if transpose:
+            before, after = after, before
+        return self.lattice.filter(values * before, transpose=transpose) * after
+
+    def _natural(self, factor: np.ndarray | float) -> np.ndarray | float:
+        if not isinstance(factor, np.ndarray):
+            return factor
+        out = np.empty_like(factor)
+        out[self.lattice.cut.order] = factor
+        return out
+
+    def mix(self, values: np.ndarray) -> np.ndarray:
+        """Return what filtered beliefs (L, N) add to the logits."""
+        if np.ndim(self.compatibility) == 0:
+            return values * self.compatibility
+        if self.compatibility.ndim == 1:
+            return values * -self.compatibility[:, None]
+        return -self.compatibility @ values
+
 
 class _Joined:
     """The kernels' lattices side by side: one row of taps a point, one numbering of vertices."""
@@ -111,7 +148,8 @@ class MeanField:
         self.joined = _Joined(self.kernels, cut)
 
     def run(self, energies: np.ndarray, iterations: int, *, relax: float = 1.0, exact: bool = True,
-            watch: Callable[[int, np.ndarray], bool | None] | None = None) -> Outcome:
+            watch: Callable[[int, np.ndarray], bool | None] | None = None, measure: bool = False,
+            tolerance: float | None = None) -> Outcome:
         """Make parallel updates from ``softmax(-energies)``.
 
         Parameters
@@ -124,17 +162,34 @@ class MeanField:
             Keep all labels, also those that provably cannot matter.
         watch : callable, optional
             Called with the iteration and its beliefs (L, N); returning True stops.
+        measure : bool
+            Work out the KL divergence after each update, which takes all labels and one more pass.
+        tolerance : float, optional
+            Stop when the divergence changed by less, in nats a point.
         """
-        return _Run(self, energies, relax, exact, watch).iterate(iterations)
+        return _Run(self, energies, relax, exact or measure, watch, measure).iterate(iterations, tolerance)
+
+    def messages(self, beliefs: np.ndarray) -> np.ndarray:
+        """Return the sum of all kernels' messages, what is added to the logits, of beliefs (L, N).
+
+        One kernel at a time, float64 where the beliefs are.
+        """
+        total = np.zeros_like(beliefs)
+        for kernel in self.kernels:
+            total += kernel.mix(kernel.apply(beliefs))
+        return total
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gives: beliefs (L, N), a bound of their error by pruning, which labels were pruned."""
+    """What a run gives: beliefs (L, N) after `iterations`, what pruning did, divergence by iteration."""
 
     beliefs: np.ndarray
+    iterations: int
     error_bound: float
     pruned: np.ndarray
+    kl: tuple[float, ...]
+    energy: tuple[float, ...]
 
 
 def choose_labels(near: np.ndarray, kernels: Sequence[Kernel]) -> tuple[np.ndarray, np.ndarray, float]:
@@ -172,11 +227,12 @@ class _Run:
     """Buffers and settings of one inference."""
 
     def __init__(self, field: MeanField, energies: np.ndarray, relax: float, exact: bool,
-                 watch: Callable[[int, np.ndarray], bool | None] | None) -> None:
+                 watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool) -> None:
         self.field, self.joined, self.cut = field, field.joined, field.joined.cut
         self.kernels, self.labels, self.points = field.kernels, field.labels, field.joined.cut.points
         self.energies, self.relax, self.watch = energies.ravel(), np.float32(relax), watch
-        self.keep = watch is not None or relax != 1.0
+        self.measure = measure
+        self.keep = watch is not None or measure or relax != 1.0
         self._take(exact)
         rows = self.joined.row_starts
         self.beliefs = aligned(self.points * self.width if self.keep else 0)
@@ -184,6 +240,7 @@ class _Run:
         self.buffers = tuple(aligned((self.joined.vertices + 1) * self.width, zero=True) for _ in range(2))
         self.local_size = int(np.diff(rows).max()) * self.width
         self.result = np.empty((self.labels, self.points), np.float32)
+        self.spare: list[tuple[np.ndarray, np.ndarray]] = []  # work space that no thread uses at the moment
 
     def _take(self, exact: bool) -> None:
         """Check the energies, choose labels, and lay logits out in rows."""
@@ -217,47 +274,82 @@ class _Run:
 
         parallel(take, cut.chunks)
 
-    def iterate(self, iterations: int) -> Outcome:
-        """Run the passes; the last one writes beliefs instead of splatting them."""
-        from atrouscaffe.crf import meanfield_cpu
+    def iterate(self, iterations: int, tolerance: float | None) -> Outcome:
+        """Run the passes; the last one writes beliefs instead of splatting them.
 
-        joined, cut = self.joined, self.cut
-        starts, rows = cut.starts, joined.row_starts
-        update = meanfield_cpu.make_update(self.lanes, tuple(joined.tap_starts.tolist()))
-        figures = np.zeros((cut.chunks, 4))
-        spare: list[tuple[np.ndarray, np.ndarray]] = []  # work space that no thread uses at the moment
-        ids, weights = joined.ids.ravel(), joined.weights.ravel()
-        after, before = joined.after.ravel(), joined.before.ravel()
-        for iteration in range(iterations + 1):
-            last = iteration == iterations
+        The divergence of beliefs needs their messages, so it is known in the next pass; with
+        measurements one pass follows that only measures.
+        """
+        figures = np.zeros((self.cut.chunks, 4))
+        kl: list[float] = []
+        energy: list[float] = []
+        done = 0
+        for iteration in range(iterations + 1 + self.measure):
             if iteration:
                 self._filter()
-
-            def step(c: int) -> None:
-                try:
-                    local, scratch = spare.pop()
-                except IndexError:
-                    local, scratch = aligned(self.local_size), aligned(meanfield_cpu.GROUP * self.width)
-                size = starts[c + 1] - starts[c]
-                own = self.keep or not last  # noqa: B023
-                beliefs = self.beliefs if own else aligned(size * self.width)
-                base = 0 if own else starts[c]
-                update(starts[c], starts[c + 1], rows[c], rows[c + 1], self.blocks, joined.named, self.buffers[0],
-                       self.logits, ids, weights, after, before, beliefs, base, self.partial, local, scratch, self.rest,
-                       self.slack, figures[c], iteration == 0, self.keep or last, not last,  # noqa: B023
-                       self.relax, False)
-                if last or self.watch is not None:  # noqa: B023
-                    meanfield_cpu.write_beliefs(cut.runs[c], cut.longest, cut.order, beliefs, base, self.energies,
-                                                self.points, self.least, self.kept, self.dropped, self.first_lane,
-                                                self.width, self.rest, self.result.ravel())
-
-                spare.append((local, scratch))
-
-            parallel(step, cut.chunks)
+            own = self._own_pairs() if self.measure and iteration else 0.0
+            figures[:] = 0
+            self._pass(iteration == 0, iteration >= iterations, iteration >= iterations + self.measure and
+                       self.measure, figures)
+            if self.measure and iteration:
+                unary, pairs, entropy = figures[:, :3].sum(axis=0).tolist()
+                energy.append(unary - 0.5 * (pairs - own))
+                kl.append(energy[-1] + entropy)
+            if iteration > iterations:
+                break
+            done = iteration
             if self.watch is not None and self.watch(iteration, self.result):
                 break
+            if tolerance is not None and len(kl) > 1 and abs(kl[-1] - kl[-2]) <= tolerance * self.points:
+                break
+        if self.keep and done < iterations:
+            self._write_kept()
         error = float(figures[:, 3].max()) if self.dropped.size else 0.0
-        return Outcome(self.result, min(1.0, error), self.dropped)
+        return Outcome(self.result, done, min(1.0, error), self.dropped, tuple(kl), tuple(energy))
+
+    def _pass(self, first: bool, last: bool, discard: bool, figures: np.ndarray) -> None:
+        """Make one update of all chunks; `discard` leaves the result as it is."""
+        from atrouscaffe.crf import meanfield_cpu
+
+        joined, cut, keep = self.joined, self.cut, self.keep
+        starts, rows = cut.starts, joined.row_starts
+        update = meanfield_cpu.make_update(self.lanes, tuple(joined.tap_starts.tolist()))
+        ids, weights = joined.ids.ravel(), joined.weights.ravel()
+        after, before = joined.after.ravel(), joined.before.ravel()
+        splat = not last or (self.measure and not discard)
+
+        def step(c: int) -> None:
+            try:
+                local, scratch = self.spare.pop()
+            except IndexError:
+                local, scratch = aligned(self.local_size), aligned(meanfield_cpu.GROUP * self.width)
+            stored = keep or not last
+            beliefs = self.beliefs if stored else aligned((starts[c + 1] - starts[c]) * self.width)
+            base = 0 if stored else starts[c]
+            update(starts[c], starts[c + 1], rows[c], rows[c + 1], self.blocks, joined.named, self.buffers[0],
+                   self.logits, ids, weights, after, before, beliefs, base, self.partial, local, scratch, self.rest,
+                   self.slack, figures[c], first, keep or last, splat, self.relax, self.measure and not first)
+            if (last or self.watch is not None) and not discard:
+                self._write(c, beliefs, base)
+            self.spare.append((local, scratch))
+
+        parallel(step, cut.chunks)
+
+    def _write(self, c: int, beliefs: np.ndarray, base: int) -> None:
+        """Write a chunk's rows of beliefs to the result."""
+        from atrouscaffe.crf import meanfield_cpu
+
+        meanfield_cpu.write_beliefs(self.cut.runs[c], self.cut.longest, self.cut.order, beliefs, base, self.energies,
+                                    self.points, self.least, self.kept, self.dropped, self.first_lane, self.width,
+                                    self.rest, self.result.ravel())
+
+    def _write_kept(self) -> None:
+        parallel(lambda c: self._write(c, self.beliefs, 0), self.cut.chunks)
+
+    def _own_pairs(self) -> float:
+        """Return what points that pair with themselves add to the sum of beliefs times messages."""
+        rows = self.beliefs.reshape(self.points, self.width)[:, : self.labels].T.astype(np.float64)
+        return sum(float((kernel.own * (rows * kernel.mix(rows)).sum(axis=0)).sum()) for kernel in self.kernels)
 
     def _filter(self) -> None:
         """Merge, blur and mix labels; the first buffer receives the values."""

@@ -1,0 +1,63 @@
+"""How much memory a CRF takes, worked out before it is taken."""
+
+from __future__ import annotations
+
+import os
+
+from atrouscaffe.errors import ArgumentError, BudgetError
+
+__all__ = ["default_budget", "inference_bytes", "lattice_bytes", "refuse_above"]
+
+MAX_NUMBERED = 2**31 - 1  # points, and rows of vertices, are numbered in 32 bits
+
+
+def default_budget() -> int:
+    """Return how many bytes a CRF may take: ``ATROUSCAFFE_MEMORY_BUDGET``, else 0.9 of this machine's memory.
+
+    Raises
+    ------
+    ArgumentError
+        The variable is no positive whole number.
+    """
+    text = os.environ.get("ATROUSCAFFE_MEMORY_BUDGET")
+    if text:
+        if not text.isdigit() or int(text) < 1:
+            raise ArgumentError(f"ATROUSCAFFE_MEMORY_BUDGET: expected a number of bytes, got {text!r}")
+        return int(text)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return int(0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return 8 << 30
+
+
+def lattice_bytes(points: int, dims: int, rows: int | None = None, vertices: int | None = None) -> int:
+    """Return what building a lattice takes; without rows and vertices, the part that is certain beforehand.
+
+    Features, the taps of each point, the filtered ones; then keys, numbers and copies of the rows,
+    and the neighbours and the hash table of the vertices.
+    """
+    taps = dims + 1
+    certain = points * (4 * dims + 8 * taps + 16)
+    if rows is None:
+        return certain
+    return certain + rows * 24 + (rows if vertices is None else vertices) * (8 * taps + 40)
+
+
+def inference_bytes(points: int, labels: int, width: int, taps: int, kernels: int, rows: int, vertices: int,
+                    keep: bool) -> int:
+    """Return what inference takes beside the lattices: logits, result, joined taps, vertices' values."""
+    per_point = 4 * width * (2 if keep else 1) + 4 * labels + 8 * taps + 8 * kernels + 12
+    return points * per_point + rows * (4 * width + 8) + vertices * (8 * width + 8 * taps)
+
+
+def refuse_above(budget: int, need: int, what: str) -> None:
+    """Raise where `need` bytes are above the budget.
+
+    Raises
+    ------
+    BudgetError
+        With both figures, and what to do.
+    """
+    if need > budget:
+        raise BudgetError(f"{what}: needs about {need / 2**20:,.0f} MiB, above the budget of "
+                          f"{budget / 2**20:,.0f} MiB; use a smaller image or larger sigmas, or raise "
+                          "the budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)")
