@@ -32,6 +32,7 @@ from atrouscaffe.spec import NetSpec, Phase
 from atrouscaffe.weights import LoadReport, copy_weights
 
 if TYPE_CHECKING:
+    from atrouscaffe.formats.weightsfile import WeightsFile
     from atrouscaffe.layers.memory_data import MemoryData
 
 __all__ = ["LayerView", "Learnable", "Net"]
@@ -138,8 +139,9 @@ class Net:
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool | str = False,
                  keep: Sequence[str] | None = None, device: str = "cpu", dtype: Any = np.float32,
-                 allow_paths: Sequence[str | Path] = (), seed: int | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None,
-                 memory_budget: int | None = None, allow_python_layers: bool = False) -> None:
+                 allow_paths: Sequence[str | Path] = (), seed: int | None = None,
+                 input_shapes: Mapping[str, Sequence[int]] | None = None, memory_budget: int | None = None,
+                 allow_python_layers: bool = False) -> None:
         phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
         self.spec = net_spec_from(prototxt, variables, dialect)
         self.backend = get_backend(device)
@@ -441,8 +443,11 @@ class Net:
         """
         from atrouscaffe.formats.weights import open_weights
 
-        report = copy_weights(self.graph, self.params, open_weights(path, dialect=dialect),
-                              allow_missing=allow_missing)
+        return self._take(open_weights(path, dialect=dialect), allow_missing)
+
+    def _take(self, file: WeightsFile, allow_missing: bool | str) -> LoadReport:
+        """Copy weights from a file that was opened."""
+        report = copy_weights(self.graph, self.params, file, allow_missing=allow_missing)
         if not report.complete:
             print(report.table(), file=sys.stderr)
         self.reports.append(report)
@@ -478,9 +483,11 @@ class Net:
 
         write_hdf5(path, self._param_arrays(), diffs=self._param_diffs(diffs))
 
-    def load_hdf5(self, path: str | Path) -> None:
-        """Read weights from an HDF5 file; see `copy_from`."""
-        self.copy_from(path)
+    def load_hdf5(self, path: str | Path, allow_missing: bool | str = False) -> LoadReport:
+        """Copy weights from an HDF5 file, whatever its name; see `copy_from`."""
+        from atrouscaffe.formats.hdf5 import read_hdf5
+
+        return self._take(read_hdf5(path), allow_missing)
 
     def _as_run(self) -> NetSpec:
         """The spec with the layers of this phase only, as Caffe saves it."""
