@@ -8,6 +8,7 @@ import pytest
 from atrouscaffe import TEST, TRAIN
 from atrouscaffe.errors import LayerError
 from atrouscaffe.runtime.threads import set_num_threads
+from tests.check import check_layer
 from tests.conftest import ORACLE
 from tests.layers.one_layer import gradients, small_net
 from tests.oracle_run import Case
@@ -96,3 +97,7 @@ def test_recorded_cases_agree_in_all_but_the_mask(name, monkeypatch):
     assert np.all((mask == 0) | (np.abs(mask - scale) < 1e-5)) and 0 < np.mean(mask == 0) < 1
     np.testing.assert_allclose(net.blobs["data"].diff.reshape(x.shape), mask * dy, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(case.arrays["diff:data"], theirs / x * dy, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_is_the_masks(rng):
+    check_layer(layer(0.3), {"x": rng.standard_normal((2, 3, 5, 7))}, phase="TRAIN")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from atrouscaffe.errors import LayerError, ShapeError
+from tests.check import check_layer
 from tests.layers.one_layer import check_gradients, gradients, small_net
 
 SHAPE = (2, 3, 5, 7)
@@ -99,3 +100,8 @@ def test_silence_swallows_and_gives_no_gradient(rng):
     assert net.outputs == ["y"]
     net.blobs["h"].diff[...] = 9
     assert np.array_equal(gradients(net, {"y": 1.0}, ["x"])["x"], np.full(SHAPE, 3))
+
+
+def test_silence_adds_nothing_to_the_gradient(rng):
+    check_layer('layer { name: "q" type: "Power" bottom: "x" top: "y" power_param { power: 3 } } '
+                'layer { name: "l" type: "Silence" bottom: "x" }', {"x": rng.standard_normal((2, 3, 5))})

@@ -8,6 +8,7 @@ import scipy.special as sp
 
 from atrouscaffe.errors import DataError, FileMissingError, LayerError, ShapeError
 from atrouscaffe.layers.gain_channel import drift_threshold
+from tests.check import check_layer
 from tests.conftest import ORACLE
 from tests.layers.one_layer import check_gradients, gradients, small_net
 from tests.oracle_run import Case
@@ -316,3 +317,11 @@ def test_drift_threshold_is_one_of_the_largest(rng):
 def test_gain_channel_names_bad_options(options):
     with pytest.raises(LayerError, match="gain_channel_param"):
         run("GainChannel", options, x=np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("kind", ["IMAGE", "PIXEL"])
+def test_bias_channel_passes_gradients_on(kind, rng):
+    labels = lists([0, 2], [1]) if kind == "IMAGE" else rng.integers(0, 4, (2, 1, 5, 7))
+    check_layer('layer { name: "l" type: "BiasChannel" bottom: "x" bottom: "s" top: "y" '
+                f"bias_channel_param {{ label_type: {kind} }} }}",
+                {"x": rng.standard_normal(SHAPE), "s": labels}, dialect="v2", constant=("s",))
