@@ -14,7 +14,7 @@ import numpy as np
 from atrouscaffe.crf.vector_cpu import add, fill, load, mul, muladd, peek, store
 from atrouscaffe.runtime.jit import jit
 
-__all__ = ["make_blur", "make_merge_rows", "make_slice", "make_splat"]
+__all__ = ["make_blur", "make_merge_rows", "make_slice", "make_splat", "own_weights"]
 
 
 @functools.cache
@@ -90,3 +90,48 @@ def make_slice(lanes: int):
                 store(out, (i * blocks + b) * lanes, mul(scale, value))
 
     return slice_rows
+
+
+@jit
+def own_weights(start, stop, row_start, named, ids, weights, neighbours, out):
+    """Write how much of each point's own value comes back to it, without the factor alpha.
+
+    A step on the lattice in every axis leads back to the start. So only two ways lead from vertex
+    a of a simplex to its vertex b: behind along the axes between them, or ahead along all others;
+    the blur goes them in the order of the axes, and not through missing vertices.
+    """
+    taps, missing = ids.shape[1], neighbours.shape[2]
+    corner = np.empty(taps, np.int64)
+    place = np.zeros(taps, np.int64)  # at which corner each axis is left
+    for i in range(start, stop):
+        for r in range(taps):
+            corner[r] = named[row_start + ids[i, r]]
+        place[:] = taps - 1
+        for r in range(taps - 1):
+            for j in range(taps):
+                if neighbours[j, 1, corner[r]] == corner[r + 1]:
+                    place[j] = r
+        total = 0.0
+        for a in range(taps):
+            for b in range(taps):
+                first, last = min(a, b), max(a, b)
+                reached = 0.0
+                for way in range(2):  # the axes from a to b, then all others in the other direction
+                    side = 1 if (b > a) == (way == 0) or (a == b and way == 0) else 0
+                    v, share = corner[a], 1.0
+                    for j in range(taps):
+                        between = first <= place[j] < last
+                        if between == (way == 0) and v != missing:
+                            v = neighbours[j, side, v]
+                            share *= 0.5
+                    if v != missing:
+                        reached += share
+                if a == b:  # the ways above were no axis, and all behind; a third is all ahead
+                    v = corner[a]
+                    for j in range(taps):
+                        if v != missing:
+                            v = neighbours[j, 0, v]
+                    if v != missing:
+                        reached += 0.5**taps
+                total += weights[i, a] * weights[i, b] * reached
+        out[i] = total

@@ -6,6 +6,7 @@ of vertices, blur them, and one pass over the points that slices, updates, norma
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,20 +48,17 @@ class Kernel:
         inverse = 1 / (self.lattice.norm + np.float32(1e-20))
         return (inverse, 1.0) if self.normalization == "before" else (1.0, inverse)
 
-    @property
+    @functools.cached_property
     def own(self) -> np.ndarray:
-        """Weight with which each point meets itself, (N,) in the order of the cut.
+        """Weight with which each point meets itself, (N,) float64 in the order of the cut."""
+        from atrouscaffe.crf.filter_cpu import own_weights
 
-        Exact where the blur passes no vertex that is missing: between vertices a and b of a simplex
-        it takes |a - b| steps ahead or d + 1 - |a - b| steps behind, each with weight 1/2.
-        """
-        taps = self.lattice.dims + 1
-        apart = np.abs(np.subtract.outer(np.arange(taps), np.arange(taps)))
-        steps = 0.5**apart + 0.5 ** (taps - apart)
-        np.fill_diagonal(steps, 1 + 2 * 0.5**taps)
-        weights = self.lattice.weights.astype(np.float64)
+        lattice, starts = self.lattice, self.lattice.cut.starts
+        out = np.empty(lattice.points)
+        parallel(lambda c: own_weights(starts[c], starts[c + 1], lattice.row_starts[c], lattice.named, lattice.ids,
+                                       lattice.weights, lattice.neighbours, out), lattice.cut.chunks)
         before, after = self.factors()
-        return ((weights @ steps) * weights).sum(axis=1) * self.lattice.alpha * before * after
+        return out * lattice.alpha * before * after
 
     def apply(self, values: np.ndarray, *, transpose: bool = False) -> np.ndarray:
         """Return the filtered and normalised values (C, N) in the points' own order; no compatibility."""
