@@ -12,7 +12,7 @@ __all__ = ["Panel", "Series", "draw"]
 WIDTH, PANEL_HEIGHT = 900, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 170, 36, 40
 COLOURS = ("#1f5fa8", "#c2571a", "#2f7d4f", "#8a4a9e", "#a3323c", "#5c6770")
-MOST_POINTS = 1500
+MOST_POINTS, FEW_POINTS = 1500, 40
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,20 @@ class Series:
 class Panel:
     """One chart under the others; all share the x axis.
 
-    A logarithmic axis is used where the values are positive and span more than two decades.
+    Attributes
+    ----------
+    title : str
+    series : sequence of Series
+    logarithmic : bool
+        Draw by the logarithm where the values are positive and span more than two decades.
+    within : tuple of float
+        Values that the axis shows at least, such as (0, 1) for shares.
     """
 
     title: str
     series: Sequence[Series]
+    logarithmic: bool = False
+    within: Sequence[float] = ()
 
 
 def _thin(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
@@ -93,7 +102,7 @@ def _panel(panel: Panel, offset: float, xs: _Axis) -> list[str]:
     out = [_text(LEFT, offset + 22, panel.title, extra=' font-weight="bold"')]
     if not lines:
         return [*out, _text((LEFT + WIDTH - RIGHT) / 2, (top + bottom) / 2, "nothing recorded yet", "middle")]
-    ys = _Axis([y for _, points in lines for _, y in points], bottom, top, may_be_log=True)
+    ys = _Axis([*panel.within, *(y for _, points in lines for _, y in points)], bottom, top, panel.logarithmic)
     for value, label in ys.ticks():
         out += [_line(LEFT, ys.at(value), WIDTH - RIGHT, ys.at(value), "#e3e6e8"),
                 _text(LEFT - 8, ys.at(value) + 4, label, "end")]
@@ -108,8 +117,8 @@ def _panel(panel: Panel, offset: float, xs: _Axis) -> list[str]:
         width, opacity = (1, 0.35) if series.faint else (2, 1)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
                    f'stroke-opacity="{opacity}" stroke-linejoin="round"/>')
-        if len(points) == 1:
-            out.append(f'<circle cx="{xs.at(points[0][0]):.1f}" cy="{ys.at(points[0][1]):.1f}" r="3" fill="{colour}"/>')
+        if len(points) <= FEW_POINTS:
+            out += [f'<circle cx="{xs.at(x):.1f}" cy="{ys.at(y):.1f}" r="3" fill="{colour}"/>' for x, y in points]
         labels.append((ys.at(points[-1][1]), f"{series.name} {points[-1][1]:.4g}", colour))
     return out + _labels(labels, top, bottom)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from atrouscaffe.pipeline.chart import Panel, Series, draw
 from atrouscaffe.solver.solver import Event
 
 __all__ = ["TrainLog", "read_log", "write_chart"]
+
+RUNNING = 20  # iterations whose mean is drawn over a loss that the solver does not average itself
 
 
 class TrainLog:
@@ -127,6 +130,12 @@ def _scores(records: Iterable[dict[str, Any]], kind: str, losses: set[str]) -> d
     return lines
 
 
+def _running_mean(values: Sequence[float]) -> list[float]:
+    """Return the mean of each value and those in front of it, RUNNING in all."""
+    sums = list(itertools.accumulate(values, initial=0.0))
+    return [(sums[i + 1] - sums[max(0, i + 1 - RUNNING)]) / min(i + 1, RUNNING) for i in range(len(values))]
+
+
 def write_chart(log: str | Path, path: str | Path, title: str, losses: Iterable[str] = ()) -> None:
     """Draw loss, scores and learning rate of a log as SVG.
 
@@ -142,20 +151,25 @@ def write_chart(log: str | Path, path: str | Path, title: str, losses: Iterable[
     steps = [record for record in records if record["kind"] == "iteration"]
     at = [record["iteration"] for record in steps]
     raw, smooth = [r["loss"] for r in steps], [r["smoothed_loss"] for r in steps]
+    name = "smoothed"
+    if raw == smooth and len(raw) > 2 * RUNNING:
+        name, smooth = f"mean of {RUNNING}", _running_mean(raw)
     loss = [Series("loss", at, raw, faint=raw != smooth)]
     if raw != smooth:
-        loss.append(Series("smoothed", at, smooth))
+        loss.append(Series(name, at, smooth))
     tests = [record for record in records if record["kind"] == "test"]
     for name in sorted(losses):
         points = [(r["iteration"], r["outputs"][name][0]) for r in tests
                   if r["outputs"].get(name) and r["outputs"][name][0] is not None]
         if points:
             loss.append(Series(f"test {name}", *zip(*points)))
-    panels = [Panel("loss", loss)]
+    panels = [Panel("loss", loss, logarithmic=True)]
     for kind, what in (("test", "scores of the test net"), ("iteration", "scores of the train net")):
         lines = _scores(records, kind, losses)
         if lines:
-            panels.append(Panel(what, [Series(name, *line) for name, line in lines.items()]))
-    panels.append(Panel("learning rate", [Series("lr", at, [r["lr"] for r in steps])]))
+            panels.append(Panel(what, [Series(name, *line) for name, line in lines.items()], within=(0, 1)))
+    rates = [record["lr"] for record in steps]
+    wide = bool(rates) and max(rates) > 100 * min(rates)
+    panels.append(Panel("learning rate", [Series("lr", at, rates)], logarithmic=wide, within=() if wide else (0,)))
     with atomic_write(path) as file:
         file.write(draw(title, panels).encode())

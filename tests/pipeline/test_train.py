@@ -204,7 +204,7 @@ def test_chart_places_points_by_value():
 
 def test_chart_uses_a_logarithmic_axis_for_wide_ranges_and_thins_long_series():
     x = list(range(10000))
-    text = draw("t", [Panel("p", [Series("a", x, [10.0 ** (-4 * i / 9999) for i in x])])])
+    text = draw("t", [Panel("p", [Series("a", x, [10.0 ** (-4 * i / 9999) for i in x])], logarithmic=True)])
     root = ElementTree.fromstring(text)
     line = next(element for element in root.iter() if element.tag.endswith("polyline"))
     points = [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
