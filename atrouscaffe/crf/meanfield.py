@@ -282,6 +282,7 @@ class _Run:
         kl: list[float] = []
         energy: list[float] = []
         done = 0
+        offset = float(self.least.sum(dtype=np.float64))  # the logits are relative to it
         for iteration in range(iterations + 1 + self.measure):
             if iteration:
                 self._filter()
@@ -291,7 +292,7 @@ class _Run:
                        self.measure, figures)
             if self.measure and iteration:
                 unary, pairs, entropy = figures[:, :3].sum(axis=0).tolist()
-                energy.append(unary - 0.5 * (pairs - own))
+                energy.append(offset + unary - 0.5 * (pairs - own))
                 kl.append(energy[-1] + entropy)
             if iteration > iterations:
                 break
