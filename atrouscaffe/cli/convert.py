@@ -29,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="dialect of DST (default: bvlc, or the newest that has the net's layers)")
     parser.add_argument("--net", metavar="NET", help="text net for weights that bring none (HDF5) or another one")
     parser.add_argument("--half", action="store_true", help="write HDF5 weights as float16")
-    parser.add_argument("--as", dest="kind", choices=("net", "weights", "mean", "state"),
-                        help="what SRC is, if its suffix does not say")
+    kinds = ("net", "weights", "mean", "state", "solver")
+    parser.add_argument("--as", dest="kind", choices=kinds, help="what SRC is, if its suffix does not say")
+    parser.add_argument("--to", dest="target_kind", choices=kinds, help="what DST is, if its suffix does not say")
     parser.add_argument("--set", dest="variables", metavar="NAME=VALUE", action="append", default=[],
                         help="value of a ${NAME} placeholder in a text net")
 
@@ -46,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.formats.diagnose import kind_by_suffix
 
     source = args.kind or kind_by_suffix(args.source)
-    target = kind_by_suffix(args.target)
-    if source in ("mean", "state"):
+    target = args.target_kind or ("solver" if source == "solver" else kind_by_suffix(args.target))
+    if source in _ALIKE:
         if target != source:
             _cannot(args, source, target)
-        (_mean if source == "mean" else _state)(args)
-    elif source == "solver" or target not in ("net", "weights"):
+        _ALIKE[source](args)
+    elif target not in ("net", "weights"):
         _cannot(args, source, target)
     elif source == "net":
         _from_net(args, target)
@@ -65,7 +66,8 @@ def _cannot(args: argparse.Namespace, source: str, target: str) -> None:
     from atrouscaffe.errors import ArgumentError
 
     raise ArgumentError(f"cannot convert {args.source} ({source}) into {args.target} ({target}); nets and weights "
-                        "convert into each other, means into means, solver states into solver states")
+                        "convert into each other, means into means, solvers into solvers, solver states into "
+                        "solver states")
 
 
 def _mean(args: argparse.Namespace) -> None:
@@ -78,6 +80,19 @@ def _state(args: argparse.Namespace) -> None:
     from atrouscaffe.formats.solverstate import read_solverstate, write_solverstate
 
     write_solverstate(args.target, read_solverstate(args.source))
+
+
+def _solver(args: argparse.Namespace) -> None:
+    from atrouscaffe.formats.atomic import atomic_write
+    from atrouscaffe.formats.prototxt import read_solver, write_solver
+
+    text = write_solver(read_solver(args.source, variables=_variables(args)))
+    with atomic_write(args.target) as file:
+        file.write(text.encode())
+
+
+_ALIKE = {"mean": _mean, "state": _state, "solver": _solver}
+"""Kinds of files that convert into their own kind only."""
 
 
 def _variables(args: argparse.Namespace) -> dict[str, str]:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from atrouscaffe.cli.caffe_options import respell
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
@@ -21,11 +22,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "crf": ("atrouscaffe.cli.crf", "refine saved scores or scribbles by the fully connected CRF"),
     "crf-search": ("atrouscaffe.cli.crf_search", "find CRF parameters on a list of images"),
     "evaluate": ("atrouscaffe.cli.evaluate", "score a model on a list of images with ground truth"),
+    "reproduce": ("atrouscaffe.cli.reproduce", "run the paper's tables and figures, ours beside the published ones"),
+    "submit": ("atrouscaffe.cli.submit", "make or check the archive that VOC's evaluation server takes"),
+    "compare": ("atrouscaffe.cli.compare", "find the first layer at which two nets, devices or precisions diverge"),
+    "sbd-to-png": ("atrouscaffe.cli.sbd_to_png", "build SegmentationClassAug from SBD's MAT files and VOC's labels"),
     "train": ("atrouscaffe.cli.train", "train a net as its solver file says"),
+    "test": ("atrouscaffe.cli.test", "run a net over its data and write the mean of its outputs"),
+    "time": ("atrouscaffe.cli.time", "time a net forward and backward, by layer"),
     "adapt": ("atrouscaffe.cli.adapt", "fit weights to a net with other classes or a decimated fc6"),
     "dataset-check": ("atrouscaffe.cli.dataset_check", "check a list of images and label maps before training"),
+    "classify": ("atrouscaffe.cli.classify", "classify pictures"),
     "inspect": ("atrouscaffe.cli.inspect", "say what is in a net, weight or mean file, or why it will not load"),
     "convert": ("atrouscaffe.cli.convert", "convert nets and weights between dialects and formats"),
+    "draw": ("atrouscaffe.cli.draw", "draw a net"),
+    "device-query": ("atrouscaffe.cli.device_query", "say what nets can run on"),
+    **{name: ("atrouscaffe.cli.upgrade", f"Caffe's name for convert: an old {what} in today's form")
+       for name, what in (("upgrade_net_proto_text", "text net"), ("upgrade_net_proto_binary", "caffemodel"),
+                          ("upgrade_solver_proto_text", "solver"))},
 }
 """Name → (module with HELP, add_arguments(parser) and run(args) -> int, one line of help)."""
 
@@ -93,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, the command's own status, 2 for an error that the user can mend, 130 when interrupted.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = respell(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its decoders' warnings are errors of ours already
     debug = "--debug" in argv
     try:

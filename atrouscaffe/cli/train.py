@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from atrouscaffe.cli import caffe_options
 from atrouscaffe.errors import ArgumentError
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = """Train a net as its solver file says. Progress goes to standard error; a log (JSON lines) and a chart (SVG)
+HELP = """Train a net as its solver file says. Progress goes to standard error, in lines
+that parsers of Caffe's logs read; a log (JSON lines) and a chart (SVG)
 stand beside the snapshots. Ctrl-C (SIGINT) or SIGTERM writes a snapshot and stops, SIGHUP writes one and goes on. The
 exit status is 0 at max_iter, 130 after a signal."""
 
@@ -24,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
                         help="fill the placeholder ${NAME} in solver and nets; may be repeated")
     parser.add_argument("--device", default="cpu", help="cpu (default)")
+    caffe_options.add(parser)
+    for name, default in (("int", "stop"), ("hup", "snapshot")):
+        parser.add_argument(f"--sig{name}-effect", choices=("stop", "snapshot", "none"), default=default,
+                            help=f"what SIG{name.upper()} does: stop (with a snapshot), snapshot or none ({default})")
     parser.add_argument("--log", metavar="FILE", help="JSON lines (default: snapshot prefix + .log.jsonl)")
     parser.add_argument("--plot", metavar="FILE", help="chart as SVG (default: snapshot prefix + .svg)")
 
@@ -33,10 +39,15 @@ def run(args: argparse.Namespace) -> int:
     wrong = next((word for word in args.variables if "=" not in word), None)
     if wrong is not None:
         raise ArgumentError(f"--set: expected NAME=VALUE, got {wrong!r}")
+    from atrouscaffe.pipeline import glog
     from atrouscaffe.pipeline.train import train
 
+    device = caffe_options.device(args)
     weights = [part for part in (args.weights or "").split(",") if part]
     _, stopped = train(args.solver, weights=weights, snapshot=args.snapshot,
-                       variables=dict(word.split("=", 1) for word in args.variables), device=args.device,
-                       allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot)
+                       variables=dict(word.split("=", 1) for word in args.variables), device=device,
+                       allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot,
+                       say=glog.info, level=args.level, stages=caffe_options.stages(args),
+                       sigint=args.sigint_effect, sighup=args.sighup_effect,
+                       allow_python_layers=args.allow_python_layers)
     return 130 if stopped else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from atrouscaffe.net import Net
 from atrouscaffe.pipeline.trainlog import TrainLog, write_chart
 from atrouscaffe.solver import snapshot as snapshots
 from atrouscaffe.solver.solver import Event, Solver, get_solver
+from atrouscaffe.solver.spec import read_spec
 
 __all__ = ["MemoryNeed", "images_per_iteration", "memory_need", "train"]
 
@@ -112,8 +114,13 @@ class _Progress:
 
 
 @contextlib.contextmanager
-def _signals(solver: Solver, say: Callable[[str], None]) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM snapshot and stop, a second one at once; SIGHUP snapshots and goes on.
+def _signals(solver: Solver, say: Callable[[str], None], sigint: str, sighup: str) -> Iterator[list[int]]:
+    """Let SIGINT and SIGHUP do what `sigint` and `sighup` say, SIGTERM stop; a second signal stops at once.
+
+    Parameters
+    ----------
+    sigint, sighup : {"stop", "snapshot", "none"}
+        Stopping writes a snapshot.
 
     Yields
     ------
@@ -135,9 +142,10 @@ def _signals(solver: Solver, say: Callable[[str], None]) -> Iterator[list[int]]:
     def save(number: int, frame: object) -> None:
         solver.request("snapshot")
 
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    effects = {"stop": stop, "snapshot": save, "none": lambda number, frame: None}
+    handlers = {signal.SIGINT: effects[sigint], signal.SIGTERM: stop}
     if hasattr(signal, "SIGHUP"):
-        handlers[signal.SIGHUP] = save
+        handlers[signal.SIGHUP] = effects[sighup]
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield received
@@ -180,7 +188,9 @@ def _begin(solver: Solver, weights: Sequence[str | Path], snapshot: str | None, 
 def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapshot: str | None = None,
           variables: Mapping[str, str] | None = None, device: str = "cpu", allow_paths: Sequence[str | Path] = (),
           allow_missing: bool = False, log: str | Path | None = None, plot: str | Path | None = None,
-          say: Callable[[str], None] | None = None) -> tuple[Solver, bool]:
+          say: Callable[[str], None] | None = None, level: int | None = None, stages: Sequence[str] = (),
+          sigint: str = "stop", sighup: str = "snapshot",
+          allow_python_layers: bool = False) -> tuple[Solver, bool]:
     """Train as a solver file says.
 
     Parameters
@@ -201,6 +211,13 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
         ``.svg``.
     say : callable of str, optional
         Takes progress and Caffe's lines; standard error by default.
+    level : int, optional
+    stages : sequence of str
+        Of the train net, beside what the solver says.
+    sigint, sighup : {"stop", "snapshot", "none"}
+        What these signals do; stopping writes a snapshot.
+    allow_python_layers : bool
+        See `Net`.
 
     Returns
     -------
@@ -215,8 +232,11 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
         finite, bad data, or files that cannot be written.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-    solver = get_solver(solver_file, variables=variables, device=device, allow_paths=allow_paths,
-                        allow_missing=allow_missing, log=say)
+    spec = read_spec(solver_file, variables)
+    spec = dataclasses.replace(spec, train=dataclasses.replace(
+        spec.train, level=spec.train.level if level is None else level, stages=(*spec.train.stages, *stages)))
+    solver = get_solver(spec, variables=variables, device=device, allow_paths=allow_paths,
+                        allow_missing=allow_missing, log=say, allow_python_layers=allow_python_layers)
     need = memory_need(solver)
     say(f"memory planned: {need}")
     budget = default_budget()
@@ -237,7 +257,7 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
         journal.write({"kind": "start", "iteration": solver.iter, "solver": str(solver_file),
                        "net": solver.net.name, "max_iter": solver.param.max_iter, "memory_bytes": need.total})
         _listen(solver, journal, draw, say)
-        with _signals(solver, say) as received:
+        with _signals(solver, say, sigint, sighup) as received:
             solver.solve()
         draw()
     finally:

@@ -6,6 +6,7 @@ A layer is called with its bottoms and its options, and returns its tops; nothin
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,10 @@ def to_proto(*tops: Top | Function) -> Any:
 
 def assign_proto(proto: Any, name: str, val: Any) -> None:
     """Set a field from Python values: lists fill repeated fields, dicts messages, one value alone a list of one."""
+    if name not in proto.DESCRIPTOR.fields_by_name:
+        near = difflib.get_close_matches(name, list(proto.DESCRIPTOR.fields_by_name), n=1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        raise AttributeError(f'Protocol message {proto.DESCRIPTOR.name} has no "{name}" field{hint}')
     field = getattr(proto, name)
     if hasattr(field, "extend"):
         values = val if isinstance(val, (list, tuple)) else [val]

@@ -82,7 +82,7 @@ class Solver:
         Of the nets; see `Net`.
     log : callable of str, optional
         Takes Caffe's lines (``display``, tests, ``debug_info``); standard error by default.
-    allow_python_layers : bool, optional
+    allow_python_layers, skip_bad_images : bool, optional
         See `Net`.
 
     Attributes
@@ -110,13 +110,13 @@ class Solver:
     def __init__(self, source: Any, *, variables: Mapping[str, str] | None = None, device: str = "cpu",
                  dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (), allow_missing: bool = False,
                  dialect: str | None = None, log: Callable[[str], None] | None = None,
-                 allow_python_layers: bool = False) -> None:
+                 allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         self.param: SolverSpec = read_spec(source, variables, type=self.type)
         self.paths = PathGuard(self.param.path, allow_paths)
         self.log = log or _to_stderr
         self.listeners: list[Callable[[Event], None]] = []
         self._options = {"device": device, "dtype": dtype, "variables": variables, "dialect": dialect,
-                         "allow_python_layers": allow_python_layers,
+                         "allow_python_layers": allow_python_layers, "skip_bad_images": skip_bad_images,
                          "allow_paths": [*allow_paths, *([self.paths.base] if self.paths.base else [])]}
         self.net = self._make_net(self.param.train, 0)
         self.test_nets = [self._make_net(test, 1 + i) for i, test in enumerate(self.param.tests)]
@@ -187,6 +187,8 @@ class Solver:
             self._check_prefix()
         self._requests.discard("stop")
         self._displayed = (self._iteration, time.perf_counter())
+        self.log(f"Solving {self.net.name}")
+        self.log(f"Learning Rate Policy: {self.param.lr_policy}")
         self.step(max(0, self.param.max_iter - self._iteration))
         stopped = "stop" in self._requests
         if (self.param.snapshot_after_train or stopped) and self._snapshot_at != self._iteration:

@@ -1,0 +1,134 @@
+"""``atrouscaffe classify``: class probabilities of pictures, as Caffe's ``classify.py``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = """Classify pictures: the best classes of each on standard output, all scores with --out as .npy. Options have
+the names of Caffe's classify.py, with hyphens or underscores; pixels are from 0 to 1 before --raw-scale."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE",
+                        help="pictures, folders of them, or a .npy with (N, H, W, K)")
+    parser.add_argument("--model", "--model-def", required=True, metavar="NET", help="deploy prototxt")
+    parser.add_argument("--weights", "--pretrained-model", required=True, metavar="FILE", help="caffemodel")
+    parser.add_argument("--out", metavar="FILE", help="write all scores as .npy, (N, C)")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to show (5)")
+    parser.add_argument("--center-only", action="store_true", help="take the centre; else average over ten crops")
+    parser.add_argument("--images-dim", metavar="H,W", help="resize pictures to this before cropping (the net's input)")
+    parser.add_argument("--mean", "--mean-file", metavar="M",
+                        help="mean: a number a channel (B,G,R), .npy or .binaryproto")
+    parser.add_argument("--input-scale", type=float, metavar="S", help="factor behind the mean")
+    parser.add_argument("--raw-scale", type=float, default=255.0, metavar="S", help="factor before the mean (255)")
+    parser.add_argument("--channel-swap", default="2,1,0", metavar="ORDER",
+                        help="order of channels: 2,1,0 makes BGR of RGB (default); none leaves them, and grey is read")
+    parser.add_argument("--ext", default="jpg", metavar="EXT", help="suffix of the pictures in a folder (jpg)")
+    parser.add_argument("--gpu", action="store_true", help="run on a GPU")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify; return the exit status."""
+    import numpy as np
+
+    from atrouscaffe import pycaffe
+    from atrouscaffe.formats.atomic import atomic_write
+
+    if args.gpu:
+        pycaffe.set_mode_gpu()
+    swap = None if args.channel_swap == "none" else [int(n) for n in _numbers(args.channel_swap, "--channel-swap")]
+    dims = None if args.images_dim is None else [int(n) for n in _numbers(args.images_dim, "--images-dim")]
+    net = pycaffe.Classifier(args.model, args.weights, image_dims=dims, mean=_mean(args.mean),
+                             input_scale=args.input_scale, raw_scale=args.raw_scale, channel_swap=swap)
+    names, pictures = _pictures(args, color=swap is not None)
+    scores = net.predict(pictures, not args.center_only)
+    labels = _labels(args.labels, scores.shape[1])
+    for name, row in zip(names, scores.reshape(len(scores), -1)):
+        print(name)
+        for best in np.argsort(-row, kind="stable")[:args.top]:
+            print(f"  {row[best]:.4f}  {labels[best]}")
+    if args.out:
+        with atomic_write(args.out) as file:
+            np.save(file, scores, allow_pickle=False)
+    return 0
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    from atrouscaffe.errors import ArgumentError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentError(f"{option}: expected numbers with commas, got {text!r}") from None
+
+
+def _mean(text: str | None) -> Any:
+    import numpy as np
+
+    from atrouscaffe.errors import ArgumentError
+    from atrouscaffe.formats.mean import read_mean
+
+    if text is None:
+        return None
+    if text.endswith((".npy", ".binaryproto")):
+        mean = read_mean(text)
+        return mean if mean.shape[1:] != (1, 1) else mean[:, 0, 0]
+    try:
+        return np.array(_numbers(text, "--mean"))
+    except ArgumentError:
+        raise ArgumentError(f"--mean: expected numbers with commas, a .npy or a .binaryproto, got {text!r}") from None
+
+
+def _pictures(args: argparse.Namespace, color: bool) -> tuple[list[str], list[Any]]:
+    import numpy as np
+
+    from atrouscaffe.errors import ArgumentError
+    from atrouscaffe.pycaffe import io
+
+    names: list[str] = []
+    pictures: list[Any] = []
+    for name in args.images:
+        if name.endswith(".npy"):
+            rows = np.load(name, allow_pickle=False)
+            if rows.ndim != 4:
+                raise ArgumentError(f"{name}: expected pictures of shape (N, H, W, K), got {rows.shape}")
+            names += [f"{name}[{i}]" for i in range(len(rows))]
+            pictures += list(rows)
+            continue
+        for file in _files(name, args.ext):
+            names.append(file)
+            pictures.append(io.load_image(file, color))
+    return names, pictures
+
+
+def _files(name: str, ext: str) -> list[str]:
+    from pathlib import Path
+
+    from atrouscaffe.errors import DataError
+
+    if not Path(name).is_dir():
+        return [name]
+    found = sorted(str(path) for path in Path(name).iterdir() if path.suffix.lower() == f".{ext.lower().lstrip('.')}")
+    if not found:
+        raise DataError(f"no pictures with the suffix .{ext} in it; --ext names another", name)
+    return found
+
+
+def _labels(path: str | None, count: int) -> list[str]:
+    from pathlib import Path
+
+    from atrouscaffe.errors import DataError, FileMissingError
+
+    if path is None:
+        return [f"class {i}" for i in range(count)]
+    if not Path(path).is_file():
+        raise FileMissingError(f"no such file: {path}")
+    labels = Path(path).read_text(encoding="utf-8").splitlines()
+    if len(labels) < count:
+        raise DataError(f"expected the names of {count} classes, one a line, got {len(labels)}", path)
+    return labels
