@@ -171,7 +171,7 @@ class DenseCRF:
         values = feature_arrays.sigmas(sigma, len(self.shape), "sigma")
         mixing = self._mixing(weight, compatibility, normalization)
         lattice = feature_arrays.position_lattice(self.cut, self.shape, values, self.budget)
-        return self._add(lattice, mixing, normalization)
+        return self._add(lattice, mixing)
 
     def add_bilateral(self, image: np.ndarray, sigma_xy: float | Sequence[float], sigma_rgb: float | Sequence[float],
                       weight: float, *, channel_axis: int = -1, compatibility: np.ndarray | None = None,
@@ -197,7 +197,7 @@ class DenseCRF:
         colour = feature_arrays.sigmas(sigma_rgb, array.shape[-1], "sigma_rgb")
         mixing = self._mixing(weight, compatibility, normalization)
         lattice = feature_arrays.image_lattice(self.cut, array, spatial, colour, self.budget)
-        return self._add(lattice, mixing, normalization)
+        return self._add(lattice, mixing)
 
     def add_pairwise(self, features: np.ndarray, weight: float, *, compatibility: np.ndarray | None = None,
                      normalization: str = "after") -> DenseCRF:
@@ -223,7 +223,7 @@ class DenseCRF:
                                 f"{', '.join(map(str, self.shape))}), got {array.shape}")
         mixing = self._mixing(weight, compatibility, normalization)
         lattice = Lattice(array.reshape(array.shape[0], self.points), cut=self.cut, memory_budget=self.budget)
-        return self._add(lattice, mixing, normalization)
+        return self._add(lattice, mixing)
 
     def _image(self, image: np.ndarray, channel_axis: int) -> np.ndarray:
         """Return the image as (*shape, C)."""
@@ -239,28 +239,35 @@ class DenseCRF:
             raise ArgumentError("image: expected finite numbers, got NaN or infinity")
         return array
 
-    def _mixing(self, weight: float, compatibility: np.ndarray | None, normalization: str) -> float | np.ndarray:
-        """Check a term's arguments; return the compatibility as `Kernel` has it."""
+    def _mixing(self, weight: float, compatibility: np.ndarray | None,
+                normalization: str) -> tuple[str, float, np.ndarray | None]:
+        """Check a term's arguments; return what `Kernel` needs beside the lattice."""
         value = _number(weight, "weight")
         if normalization not in NORMALIZATIONS:
             raise ArgumentError(f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
         if compatibility is None:
-            return value
+            return normalization, value, None
         array = _real(compatibility, "compatibility")
         n = self.labels
         if array.shape not in ((n,), (n, n)):
             raise ArgumentError(f"compatibility: expected shape ({n},) or ({n}, {n}) for {n} labels, got {array.shape}")
         if not np.isfinite(array).all():
             raise ArgumentError("compatibility: expected finite numbers, got NaN or infinity")
-        if array.ndim == 2:
-            if not np.allclose(array, array.T, rtol=1e-6, atol=0):
-                raise ArgumentError("compatibility: expected a symmetric matrix, as the energy of a pair has no order; "
-                                    "got an asymmetric one: pass (M + M.T) / 2 if that is meant")
-            return (value * array).astype(np.float32)
-        return (-value * array).astype(np.float32)
+        if array.ndim == 2 and not np.allclose(array, array.T, rtol=1e-6, atol=0):
+            raise ArgumentError("compatibility: expected a symmetric matrix, as the energy of a pair has no order; "
+                                "got an asymmetric one: pass (M + M.T) / 2 if that is meant")
+        return normalization, value, array.astype(np.float32)
 
-    def _add(self, lattice: Lattice, compatibility: float | np.ndarray, normalization: str) -> DenseCRF:
-        self.kernels.append(Kernel(lattice, normalization, compatibility))
+    def _add(self, lattice: Lattice, mixing: tuple[str, float, np.ndarray | None]) -> DenseCRF:
+        self.kernels.append(Kernel(lattice, *mixing))
+        self._field = None
+        return self
+
+    def set_weight(self, kernel: int, weight: float) -> DenseCRF:
+        """Change the weight of a kernel, by its number in the order of adding; lattices stay."""
+        if not 0 <= kernel < len(self.kernels):
+            raise ArgumentError(f"kernel: expected a number 0 … {len(self.kernels) - 1}, got {kernel}")
+        self.kernels[kernel].weight = _number(weight, "weight")
         self._field = None
         return self
 

@@ -30,14 +30,27 @@ class Kernel:
     ----------
     lattice : Lattice
     normalization : {"after", "before", "symmetric", "none"}
-    compatibility : float, (L,) or (L, L) float32
-        A number w adds w times the filtered beliefs to the logits; a vector or matrix is
-        subtracted as an energy (the original's signs).
+    weight : float
+        Strength.
+    pattern : None, (L,) or (L, L) float32
+        None is Potts, a vector holds each label's share of the weight, a matrix the cost of each pair
+        of labels in units of the weight.
     """
 
     lattice: Lattice
     normalization: str
-    compatibility: float | np.ndarray
+    weight: float
+    pattern: np.ndarray | None = None
+
+    @property
+    def compatibility(self) -> float | np.ndarray:
+        """What multiplies filtered beliefs: a number is added to the logits, a matrix subtracted.
+
+        A vector is subtracted too, which is the original's sign and the opposite of `pattern`'s.
+        """
+        if self.pattern is None:
+            return self.weight
+        return ((-self.weight if self.pattern.ndim == 1 else self.weight) * self.pattern).astype(np.float32)
     def factors(self) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Return what multiplies values before and after the filter."""
         if self.normalization == "none":
@@ -76,11 +89,10 @@ class Kernel:
 
     def mix(self, values: np.ndarray) -> np.ndarray:
         """Return what filtered beliefs (L, N) add to the logits."""
-        if np.ndim(self.compatibility) == 0:
-            return values * self.compatibility
-        if self.compatibility.ndim == 1:
-            return values * -self.compatibility[:, None]
-        return -self.compatibility @ values
+        if self.pattern is None:
+            return values * self.weight
+        pattern = self.weight * self.pattern.astype(values.dtype)
+        return values * pattern[:, None] if pattern.ndim == 1 else -pattern @ values
 
 
 class _Joined:
