@@ -14,6 +14,7 @@ import numpy as np
 from atrouscaffe.errors import NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.graph import Graph, Node
+from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import plan
 from atrouscaffe.layers.base import Context
 from atrouscaffe.runtime.backend import CpuBackend
@@ -177,6 +178,7 @@ class Execution:
                 self.blob(value).reshape(*shape)
                 if changed:
                     self._set_loss_weight(node, i)
+        check_label_maps(self.graph)
         self.plan = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=self.memory_budget)
         self._lay_out()
 

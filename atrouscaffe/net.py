@@ -114,6 +114,9 @@ class Net:
         Bytes; see `atrouscaffe.graph.memory.plan`.
     allow_python_layers : bool, optional
         Run the code that layers of type Python name; only for nets that are trusted as programs are.
+    skip_bad_images : bool, optional
+        Let ImageData and ImageSegData take the next line of their list where an image or label map
+        cannot be read; each is named on stderr once.
 
     Attributes
     ----------
@@ -141,7 +144,7 @@ class Net:
                  keep: Sequence[str] | None = None, device: str = "cpu", dtype: Any = np.float32,
                  allow_paths: Sequence[str | Path] = (), seed: int | None = None,
                  input_shapes: Mapping[str, Sequence[int]] | None = None, memory_budget: int | None = None,
-                 allow_python_layers: bool = False) -> None:
+                 allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
         self.spec = net_spec_from(prototxt, variables, dialect)
         self.backend = get_backend(device)
@@ -149,7 +152,7 @@ class Net:
         shapes = {name: tuple(int(n) for n in shape) for name, shape in (input_shapes or {}).items()}
         self.graph = Graph(self.spec, phase, level=level, stages=stages,
                            paths=PathGuard(self.spec.path, allow_paths), input_shapes=shapes,
-                           allow_python_layers=allow_python_layers)
+                           allow_python_layers=allow_python_layers, skip_bad_images=skip_bad_images)
         for name in shapes:
             if name not in self.graph.inputs:
                 raise NameNotFoundError(f"input_shapes: the net has no input {name!r}; its inputs are "

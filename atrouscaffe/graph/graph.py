@@ -9,12 +9,14 @@ Caffe user expects; splits are not inserted, a value knows its readers instead.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError, blame
+from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.layers.base import Blueprint, Env, Layer, Shape, make_layer
 from atrouscaffe.spec import LayerSpec, NetSpec, Phase, StateRule
 
@@ -103,6 +105,8 @@ class Graph:
         Shapes for the tops of Input layers instead of the file's.
     allow_python_layers : bool
         Run the code that Python layers name.
+    skip_bad_images : bool
+        Let data layers pass over images that cannot be read.
 
     Attributes
     ----------
@@ -120,12 +124,12 @@ class Graph:
 
     def __init__(self, net: NetSpec, phase: Phase, *, level: int | None = None, stages: Iterable[str] | None = None,
                  paths: PathGuard | None = None, input_shapes: Mapping[str, Shape] | None = None,
-                 allow_python_layers: bool = False) -> None:
+                 allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         self.net = net
         self.phase = Phase(phase)
         self.level = net.level if level is None else level
         self.stages = tuple(net.stages if stages is None else stages)
-        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path), allow_python_layers)
+        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path), allow_python_layers, skip_bad_images)
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self._latest: dict[str, int] = {}
@@ -139,6 +143,7 @@ class Graph:
                 self._append(spec, specs, dict(input_shapes or {}))
         self.inputs = [self.values[top].name for node in self.nodes if node.spec.type == "Input" for top in node.tops]
         self.outputs = sorted(name for name, value in self._latest.items() if not self.values[value].readers)
+        check_label_maps(self)
         self._plan_backward()
 
     # -- wiring ---------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ class Graph:
 
     def _append(self, spec: LayerSpec, specs: Sequence[LayerSpec], input_shapes: Mapping[str, Shape]) -> None:
         phase = self.phase if spec.phase is None else spec.phase
-        layer = make_layer(spec, Env(phase, self.env.dialect, self.env.paths, self.env.allow_python))
+        layer = make_layer(spec, dataclasses.replace(self.env, phase=phase))
         node = Node(len(self.nodes), spec, layer)
         self._check_counts(layer, len(spec.bottoms), len(spec.tops))
         node.bottoms = tuple(self._bottom(node, i, name, specs) for i, name in enumerate(spec.bottoms))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from atrouscaffe.data.image import image_header, read_image, resize_image
 from atrouscaffe.data.lists import Entry, atoi, read_pairs
-from atrouscaffe.errors import AtrousCaffeError, LayerError
+from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
 from atrouscaffe.layers.base import Shape, register
 from atrouscaffe.layers.batches import BatchLayer
+
+MOST_BAD = 1000  # lines in a row that are passed over before the whole list counts as bad
 
 
 class ListLayer(BatchLayer):
@@ -32,6 +35,7 @@ class ListLayer(BatchLayer):
         self.shuffle, self.rand_skip = bool(p.shuffle), int(p.rand_skip)
         self.channels = 3 if p.is_color else 1
         self._entries: list[Entry] | None = None
+        self._told: set[int] = set()
         self._transform = self.transform()
 
     def open(self) -> None:
@@ -73,6 +77,25 @@ class ListLayer(BatchLayer):
             raise self.at_line(error, entry) from None
         return header.height, header.width
 
+    def load(self, row: int, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        """Read one line; where it cannot be read and the net was made to pass over that, the next one that can."""
+        for entry in (self.entries()[(row + i) % self.count()] for i in range(min(MOST_BAD, self.count()))):
+            try:
+                return self.sample(entry, rng)
+            except AtrousCaffeError as error:
+                located = self.at_line(error, entry)
+            if not self.env.skip_bad_images:
+                raise located
+            if entry.line not in self._told:
+                self._told.add(entry.line)
+                print(f"passed over: {located}", file=sys.stderr)
+        raise DataError(f"none of {min(MOST_BAD, self.count())} lines from line {entry.line} on can be read; the last "
+                        f"one: {located}")
+
+    def sample(self, entry: Entry, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        """Read and transform what one line names."""
+        raise LayerError(f"type {self.type}: no lines are defined")
+
     def at_line(self, error: AtrousCaffeError, entry: Entry) -> AtrousCaffeError:
         """Return `error` with the list's line and the layer in front."""
         place = f"{self.p.source}:{entry.line}: layer '{self.name}' ({self.type})"
@@ -102,11 +125,7 @@ class ImageData(ListLayer):
         size = (t.crop_height, t.crop_width) if t.crop_height else self.image_size()
         return [(self.channels, *size), ()][:len(self.spec.tops)]
 
-    def load(self, row: int, rng: np.random.Generator) -> Sequence[np.ndarray]:
+    def sample(self, entry: Entry, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """Read and transform one image."""
-        entry = self.entries()[row]
-        try:
-            image = self._transform.image(self.read(entry.image), rng)
-        except AtrousCaffeError as error:
-            raise self.at_line(error, entry) from None
+        image = self._transform.image(self.read(entry.image), rng)
         return (image, np.float32(atoi(entry.label)))[:len(self.spec.tops)]

@@ -9,7 +9,7 @@ import numpy as np
 from atrouscaffe.data.image import resize_image
 from atrouscaffe.data.lists import Entry, atoi
 from atrouscaffe.data.palette import read_labels
-from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
+from atrouscaffe.errors import DataError, LayerError
 from atrouscaffe.layers.base import Shape, register
 from atrouscaffe.layers.image_data import ListLayer
 
@@ -46,15 +46,11 @@ class ImageSegData(ListLayer):
         size = (t.crop_height, t.crop_width) if t.crop_height else self.image_size()
         return [(self.channels, *size), (1, *size), (1, 1, 2)]
 
-    def load(self, row: int, rng: np.random.Generator) -> Sequence[np.ndarray]:
+    def sample(self, entry: Entry, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """Read and transform one image and its label map."""
-        entry = self.entries()[row]
-        try:
-            image = self.read(entry.image)
-            label = self._label(entry, image.shape[:2])
-            data, labels = self._transform.image_and_label(image, label, self.p.ignore_label, rng)
-        except AtrousCaffeError as error:
-            raise self.at_line(error, entry) from None
+        image = self.read(entry.image)
+        label = self._label(entry, image.shape[:2])
+        data, labels = self._transform.image_and_label(image, label, self.p.ignore_label, rng)
         height, width = image.shape[:2]
         size = np.array([[[min(height, data.shape[1]), min(width, data.shape[2])]]], np.float32)
         return data, labels, size

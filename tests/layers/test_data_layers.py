@@ -12,6 +12,7 @@ from atrouscaffe import TEST, TRAIN, Net
 from atrouscaffe.data.palette import encode_labels
 from atrouscaffe.errors import (
     ArgumentError,
+    AtrousCaffeError,
     DataError,
     FileMissingError,
     LayerError,
@@ -441,3 +442,28 @@ def test_mat_write_stays_inside(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="prefix"):
         net.forward()
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
+
+
+@pytest.mark.parametrize("bad", ["image", "label"])
+def test_bad_images_are_passed_over_only_when_asked(bad, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((5, 7, 3), 10 * i + 10, np.uint8))
+        cv2.imwrite(str(tmp_path / f"{i}_label.png"), np.full((5, 7), i, np.uint8))
+    (tmp_path / ("1.png" if bad == "image" else "1_label.png")).write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (tmp_path / "list.txt").write_text("".join(f"/{i}.png /{i}_label.png\n" for i in range(3)))
+    text = f"""layer {{ name: "d" type: "ImageSegData" top: "data" top: "label" image_data_param {{
+        source: "list.txt" root_folder: "{tmp_path}" label_type: PIXEL batch_size: 3 }} }}"""
+    with pytest.raises(AtrousCaffeError, match=r"list.txt:2.*layer 'd'"):
+        Net(text, TRAIN).forward()
+    net = Net(text, TRAIN, skip_bad_images=True)
+    for _ in range(2):
+        net.forward()
+        assert [int(v) for v in net.blobs["data"].data[:, 0, 0, 0]] == [10, 30, 30]
+        assert [int(v) for v in net.blobs["label"].data[:, 0, 0, 0]] == [0, 2, 2]
+    said = capsys.readouterr().err
+    assert said.count("passed over") == 1 and "list.txt:2" in said
+    (tmp_path / "list.txt").write_text("/1.png /1_label.png\n")
+    with pytest.raises(DataError, match="none of 1 lines"):
+        Net(text.replace("PIXEL batch_size: 3 }", "PIXEL batch_size: 3 } transform_param { crop_size: 5 }"), TRAIN,
+            skip_bad_images=True).forward()
