@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["METHODS", "RECEPTIVE_FIELDS", "TABLE2", "method_name", "paper_numbers", "seen_in_training"]
+__all__ = ["METHODS", "TABLE2", "method_name", "paper_numbers", "seen_in_training"]
 
 METHODS = {"deeplab": "DeepLab", "deeplab-msc": "DeepLab-MSc", "deeplab-4x4": "DeepLab-4x4",
            "deeplab-7x7": "DeepLab-7x7", "deeplab-largefov": "DeepLab-LargeFOV",
@@ -21,10 +21,6 @@ METHODS = {"deeplab": "DeepLab", "deeplab-msc": "DeepLab-MSc", "deeplab-4x4": "D
 TABLE2 = {"DeepLab-CRF-7x7": "deeplab-7x7", "DeepLab-CRF": "deeplab", "DeepLab-CRF-4x4": "deeplab-4x4",
           "DeepLab-CRF-LargeFOV": "deeplab-largefov"}
 """Rows of Table 2 and their nets."""
-
-RECEPTIVE_FIELDS = {"deeplab": (128, 308), "deeplab-msc": (128, 308), "deeplab-4x4": (224, 404),
-                    "deeplab-7x7": (224, 404), "deeplab-largefov": (224, 404), "deeplab-msc-largefov": (224, 404)}
-"""Padded and convolutional receptive field of each net by the paper's rule."""
 
 SCORED = ("val", "devval")
 """Lists whose images are in trainval."""
