@@ -17,7 +17,8 @@ from atrouscaffe.data.header import read_header
 from atrouscaffe.data.image import MAX_PIXELS, read_bytes
 from atrouscaffe.errors import ArgumentError, DataError
 
-__all__ = ["VOID", "color_map", "colorize", "encode_labels", "explain_values", "labels_from_colors", "read_labels"]
+__all__ = ["VOID", "color_map", "colorize", "decode_labels", "encode_labels", "explain_values", "labels_from_colors",
+           "read_labels"]
 
 VOID = 255
 
@@ -122,13 +123,14 @@ def read_labels(path: str | os.PathLike, *, colors: bool = False, max_pixels: in
     path = os.fspath(path)
     data = read_bytes(path)
     try:
-        return _decode(data, colors, max_pixels)
+        return decode_labels(data, colors=colors, max_pixels=max_pixels)
     except DataError as error:
         error.where = error.where or path
         raise
 
 
-def _decode(data: bytes, colors: bool, max_pixels: int) -> np.ndarray:
+def decode_labels(data: bytes, *, colors: bool = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a label map from a file's bytes; as `read_labels`."""
     from PIL import Image, PngImagePlugin
 
     header = read_header(data)
