@@ -71,13 +71,14 @@ def start(folder: Path) -> subprocess.Popen:
 
 def kill_at_random(process: subprocess.Popen, longest: float, rng: random.Random) -> bool:
     """Kill within `longest` seconds of the first iteration; False if the run ended before."""
-    for line in process.stderr:
-        if line.startswith("Iteration "):
-            break
-    time.sleep(rng.uniform(0, longest))
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-    process.stderr.read()
+    with process.stderr:
+        for line in process.stderr:
+            if "Iteration " in line:
+                break
+        time.sleep(rng.uniform(0, longest))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.stderr.read()
     return process.wait() == -signal.SIGKILL
 
 

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, default in (("int", "stop"), ("hup", "snapshot")):
         parser.add_argument(f"--sig{name}-effect", choices=("stop", "snapshot", "none"), default=default,
                             help=f"what SIG{name.upper()} does: stop (with a snapshot), snapshot or none ({default})")
+    parser.add_argument("--skip-bad-images", action="store_true",
+                        help="pass over images and label maps that cannot be read; each is named once")
     parser.add_argument("--log", metavar="FILE", help="JSON lines (default: snapshot prefix + .log.jsonl)")
     parser.add_argument("--plot", metavar="FILE", help="chart as SVG (default: snapshot prefix + .svg)")
 
@@ -49,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
                        allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot,
                        say=glog.info, level=args.level, stages=caffe_options.stages(args),
                        sigint=args.sigint_effect, sighup=args.sighup_effect,
-                       allow_python_layers=args.allow_python_layers)
+                       allow_python_layers=args.allow_python_layers, skip_bad_images=args.skip_bad_images)
     return 130 if stopped else 0

@@ -190,7 +190,7 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
           allow_missing: bool = False, log: str | Path | None = None, plot: str | Path | None = None,
           say: Callable[[str], None] | None = None, level: int | None = None, stages: Sequence[str] = (),
           sigint: str = "stop", sighup: str = "snapshot",
-          allow_python_layers: bool = False) -> tuple[Solver, bool]:
+          allow_python_layers: bool = False, skip_bad_images: bool = False) -> tuple[Solver, bool]:
     """Train as a solver file says.
 
     Parameters
@@ -216,7 +216,7 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
         Of the train net, beside what the solver says.
     sigint, sighup : {"stop", "snapshot", "none"}
         What these signals do; stopping writes a snapshot.
-    allow_python_layers : bool
+    allow_python_layers, skip_bad_images : bool
         See `Net`.
 
     Returns
@@ -236,7 +236,8 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
     spec = dataclasses.replace(spec, train=dataclasses.replace(
         spec.train, level=spec.train.level if level is None else level, stages=(*spec.train.stages, *stages)))
     solver = get_solver(spec, variables=variables, device=device, allow_paths=allow_paths,
-                        allow_missing=allow_missing, log=say, allow_python_layers=allow_python_layers)
+                        allow_missing=allow_missing, log=say, allow_python_layers=allow_python_layers,
+                        skip_bad_images=skip_bad_images)
     need = memory_need(solver)
     say(f"memory planned: {need}")
     budget = default_budget()
