@@ -146,8 +146,9 @@ def _source(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         raise ArgumentError(f"--scales: expected numbers with commas, got {args.scales!r}") from None
     going_in = (f"{segmenter.preprocessing}: mean {segmenter.mean.ravel().tolist()}, scale {segmenter.scale:g}, "
                 f"{segmenter.channel_order}")
-    about: dict[str, Any] = {"model": str(args.model or segmenter.model.name), "weights": args.weights,
-                             "preprocessing": going_in}
+    model = str(args.model or segmenter.model.name)
+    about: dict[str, Any] = {"model": model, "title": segmenter.model.title if segmenter.model else Path(model).stem,
+                             "weights": args.weights, "preprocessing": going_in}
     if scales != (1.0,) or args.flip:
         about["scales"] = f"{', '.join(f'{s:g}' for s in scales)}{' and mirrored' if args.flip else ''}"
     return NetSource(segmenter, scales, args.flip), about
@@ -213,7 +214,7 @@ def _predictions(args: argparse.Namespace, samples: list[Any]) -> list[tuple[dic
 
 def _write(args: argparse.Namespace, found: list[tuple[dict[str, Any], dict[str, Path]]], samples: list[Any]) -> None:
     from atrouscaffe.formats.atomic import atomic_write
-    from atrouscaffe.pipeline.report import html_report, to_csv
+    from atrouscaffe.pipeline.report import html_report, name_of, to_csv
 
     models = [figures for figures, _ in found]
     text = json.dumps(models[0] if len(models) == 1 else {"models": models}, indent=1)
@@ -225,7 +226,7 @@ def _write(args: argparse.Namespace, found: list[tuple[dict[str, Any], dict[str,
         out.mkdir(parents=True, exist_ok=True)
         files[out / "evaluation.json"] = text
         files[out / "evaluation.csv"] = to_csv(models)
-        title = f"{', '.join(str(figures['model']) for figures in models)} on {args.list}"
+        title = f"{', '.join(name_of(figures) for figures in models)} on {args.list}"
         files[out / "report.html"] = html_report(title, models, samples, [folder for _, folder in found])
     for path, content in files.items():
         with atomic_write(path) as file:

@@ -18,21 +18,28 @@ from atrouscaffe.data.palette import color_map, colorize, read_labels
 from atrouscaffe.data.voc import Sample
 from atrouscaffe.pipeline.chart import Panel, Series, draw
 
-__all__ = ["FIGURES", "confusion_svg", "html_report", "kinds_of", "picture_tag", "to_csv", "trimap_svg"]
+__all__ = ["FIGURES", "confusion_svg", "html_report", "kinds_of", "name_of", "picture_tag", "to_csv", "trimap_svg"]
 
 FIGURES = (("mean_iou", "mean IoU"), ("mean_iou_devkit", "mean IoU, devkit's convention"),
            ("mean_iou_present", "mean IoU over classes present"), ("pixel_accuracy", "pixel accuracy"),
            ("mean_accuracy", "mean accuracy"), ("frequency_weighted_iou", "frequency weighted IoU"))
 SHOWN = 6
 """Worst and best images that the report shows, each."""
-THUMB_PX = 200
+THUMB_PX = 190
 STYLE = """body{font:14px/1.45 sans-serif;color:#24292d;max-width:1080px;margin:24px auto;padding:0 16px}
 h1{font-size:22px}h2{font-size:17px;margin-top:32px;border-bottom:1px solid #d5dadd}
 table{border-collapse:collapse;margin:8px 0}td,th{padding:2px 10px;text-align:right;border-bottom:1px solid #eceff1}
 td:first-child,th:first-child{text-align:left}.warn{background:#fff3cd;padding:6px 10px;border:1px solid #e6cf8b}
 .bar{display:inline-block;height:9px;background:#1f5fa8;margin-left:8px;vertical-align:middle}
-.shots td{text-align:left;vertical-align:top;padding:3px}.shots img{display:block;max-height:200px}
+.shots td,.shots th,.about td,.about th{text-align:left;vertical-align:top}
+.shots td{padding:3px}.shots img{display:block}
+td:first-child{white-space:nowrap}.about td:last-child{overflow-wrap:anywhere}
 .note{color:#5c6770}svg{max-width:100%;height:auto}"""
+
+
+def name_of(figures: Mapping[str, Any]) -> str:
+    """Return a model's name for people."""
+    return str(figures.get("title") or figures["model"])
 
 
 def kinds_of(figures: Mapping[str, Any]) -> list[str]:
@@ -69,13 +76,17 @@ def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
+def _words(value: Any) -> str:
+    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
+
+
 def _cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "figures") -> str:
     """Return a table; cells are HTML already."""
-    lines = ["<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
+    lines = [f'<table class="{kind}"><tr>' + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     return "\n".join([*lines, "</table>"])
 
@@ -125,20 +136,20 @@ def trimap_svg(models: Sequence[Mapping[str, Any]], stored: Mapping[str, Mapping
         for figures in models:
             for kind in kinds_of(figures):
                 values = [float("nan") if v is None else v for v in figures[kind]["curves"][definition][key]]
-                name = str(figures.get("title", figures["model"]))
-                series.append(Series(name + (" + CRF" if kind == "crf" else ""), range(1, len(values) + 1), values))
+                name = name_of(figures) + (" + CRF" if kind == "crf" else "")
+                series.append(Series(name, range(1, len(values) + 1), values))
         panels.append(Panel(title, series))
     how = "the authors' dilated void" if definition == "void" else "distance from any border"
     return draw(f"Trimap, by {how}", panels, x_name="width of the band, pixels")
 
 
 def picture_tag(picture: np.ndarray, suffix: str = ".png", limit: int = THUMB_PX) -> str:
-    """Return a BGR picture inside the page, at most `limit` pixels high."""
+    """Return a BGR picture inside the page, with sides of at most `limit` pixels."""
     import cv2
 
     height, width = picture.shape[:2]
-    if height > limit:
-        size = (max(1, round(width * limit / height)), limit)
+    if max(height, width) > limit:
+        size = (max(1, round(width * limit / max(height, width))), max(1, round(height * limit / max(height, width))))
         how = cv2.INTER_NEAREST if suffix == ".png" else cv2.INTER_AREA
         picture = cv2.resize(picture, size, interpolation=how)
     data = base64.b64encode(encode_picture(np.ascontiguousarray(picture), suffix)).decode()
@@ -169,7 +180,7 @@ def _shots(figures: Mapping[str, Any], samples: Mapping[str, Sample], labels: Ma
 
 def _per_class(models: Sequence[Mapping[str, Any]]) -> str:
     columns = [(figures, kind) for figures in models for kind in kinds_of(figures)]
-    head = ["class"] + [f"{escape(str(figures['model']))}<br>{kind}" for figures, kind in columns]
+    head = ["class"] + [f"{escape(name_of(figures))}<br>{kind}" for figures, kind in columns]
     colours = color_map()
     rows = []
     for i, name in enumerate(models[0]["class_order"]):
@@ -205,12 +216,12 @@ def html_report(title: str, models: Sequence[Mapping[str, Any]], samples: Sequen
     body += [f'<p class="warn">{escape(text)}</p>' for figures in models for text in figures.get("warnings", ())]
     about = []
     for figures in models:
-        about += [[escape(str(figures["model"])) if key == "weights" else "", escape(key.replace("_", " ")),
-                   escape(str(figures[key]))]
-                  for key in ("weights", "preprocessing", "crf_parameters", "scales", "list", "labels", "images",
-                              "seconds") if figures.get(key) is not None]
-    body += ["<h2>What was run</h2>", _table(["model", "setting", "value"], about), "<h2>Figures, per cent</h2>",
-             _table([""] + [f"{escape(str(figures['model']))}<br>{kind}" for figures, kind in columns],
+        about += [[escape(name_of(figures)) if key == "model" else "", escape(key.replace("_", " ")),
+                   escape(_words(figures[key]))]
+                  for key in ("model", "weights", "preprocessing", "crf_parameters", "scales", "list", "labels",
+                              "images", "seconds") if figures.get(key) is not None]
+    body += ["<h2>What was run</h2>", _table(["", "setting", "value"], about, "about"), "<h2>Figures, per cent</h2>",
+             _table([""] + [f"{escape(name_of(figures))}<br>{kind}" for figures, kind in columns],
                     [[label] + [_cell(figures[kind][key]) for figures, kind in columns] for key, label in FIGURES]),
              '<p class="note">One confusion matrix over all images; void pixels left out. A class that neither truth '
              "nor prediction has counts 0 in the mean IoU, as in the authors' program; by the devkit's convention "
@@ -218,9 +229,9 @@ def html_report(title: str, models: Sequence[Mapping[str, Any]], samples: Sequen
     for figures, folder in zip(models, folders):
         kinds = kinds_of(figures)
         for kind in kinds:
-            body += [f"<h2>Confusion: {escape(str(figures['model']))}, {kind}</h2>",
+            body += [f"<h2>Confusion: {escape(name_of(figures))}, {kind}</h2>",
                      confusion_svg(figures[kind]["confusion"], figures["class_order"])]
-        body += [f"<h2>Images: {escape(str(figures['model']))}</h2>", _shots(figures, known, folder, kinds[-1])]
+        body += [f"<h2>Images: {escape(name_of(figures))}</h2>", _shots(figures, known, folder, kinds[-1])]
     if columns[0][0][columns[0][1]]["curves"]:
         body += ["<h2>Along object borders</h2>", trimap_svg(models, stored), trimap_svg(models, None, "distance")]
     for figures in models:

@@ -25,6 +25,7 @@ __all__ = ["fill_at_random", "fit_side", "forward_seconds", "geometry", "sized_n
 
 STEP = 8
 TILE = 1 << 20
+PIXEL_RANGE = 50  # of photographs with the mean subtracted
 
 
 def fit_side(side: int, written: int) -> int:
@@ -58,12 +59,14 @@ def fill_at_random(net: Net, seed: int = 0) -> None:
     """
     rng = np.random.default_rng(seed)
     tile = rng.standard_normal(TILE, dtype=np.float32)
-    for blobs in net.params.values():
+    inputs = {node.tops[0] for node in net.graph.nodes if not node.bottoms}
+    first = {node.spec.name for node in net.graph.nodes if inputs.intersection(node.bottoms)}
+    for name, blobs in net.params.items():
         for blob in blobs:
             if len(blob.shape) < 2:
                 blob.data[...] = 0
                 continue
-            fan = max(1, blob.count // blob.shape[0])
+            fan = max(1, blob.count // blob.shape[0]) * (PIXEL_RANGE**2 if name in first else 1)
             values = np.resize(np.roll(tile, int(rng.integers(TILE))), blob.shape)
             np.multiply(values, np.float32((2 / fan) ** 0.5), out=blob.data)
 
