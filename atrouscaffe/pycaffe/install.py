@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from atrouscaffe.errors import ArgumentError
@@ -18,17 +16,20 @@ HERE = "atrouscaffe.pycaffe"
 CORES = ("caffe.pycaffe", "caffe._caffe")  # modules of the original whose names all stand in the package itself
 
 
-class _Alias(MetaPathFinder, Loader):
-    """Finds ``caffe.x`` as ``atrouscaffe.pycaffe.x``: the very same module object under both names."""
+class _Alias:
+    """Finds ``caffe.x`` as ``atrouscaffe.pycaffe.x``: the very same module object under both names.
+
+    A finder and loader for ``sys.meta_path``; without the base classes of ``importlib.abc``, which cost an import.
+    """
 
     def find_spec(self, name: str, path: Sequence[str] | None = None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
         """Find modules of the package ``caffe``."""
         if not name.startswith("caffe."):
             return None
-        if name not in CORES and importlib.util.find_spec(self._home(name)) is None:
+        if name not in CORES and PathFinder.find_spec(self._home(name), path) is None:
             return None
-        return ModuleSpec(name, self)
+        return ModuleSpec(name, self)  # type: ignore[arg-type]
 
     @staticmethod
     def _home(name: str) -> str:
