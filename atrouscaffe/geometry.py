@@ -59,14 +59,20 @@ class Window:
         """Output size of a pooling over `n` pixels.
 
         Rounds up (BVLC's ``round_mode: FLOOR`` rounds down); with padding, a last window that
-        would begin at or behind ``n + pad`` is dropped.
+        would begin at or behind ``n + pad`` is dropped. Rounding up, a kernel of less than a stride
+        too many pixels still has one window, which ends with the image.
+
+        Raises
+        ------
+        ShapeError
+            There is no window.
         """
         span = n + 2 * self.pad - self.kernel
-        if span < 0:
-            raise ShapeError(f"pooling kernel of {self.kernel} pixels does not fit into {n} pixels with pad {self.pad}")
         size = span // self.stride + 1 if floor else -(-span // self.stride) + 1
         if self.pad and (size - 1) * self.stride >= n + self.pad:
             size -= 1
+        if n < 1 or size < 1:
+            raise ShapeError(f"pooling kernel of {self.kernel} pixels does not fit into {n} pixels with pad {self.pad}")
         return size
 
 

@@ -55,3 +55,16 @@ def test_interp_sizes(n, options, size):
 def test_interp_that_crops_everything_is_refused():
     with pytest.raises(ShapeError, match="leaves nothing"):
         interp_size(5, pad_beg=-3, pad_end=-2)
+
+
+@pytest.mark.parametrize("n, kernel, stride, pad, size", [
+    (2, 3, 2, 0, 1), (1, 5, 5, 0, 1), (1, 5, 4, 1, 1), (4, 3, 2, 0, 2)])
+def test_pooling_rounds_up_to_a_window_that_ends_with_the_image(n, kernel, stride, pad, size):
+    assert Window(kernel, stride, pad).pool_size(n) == size
+
+
+@pytest.mark.parametrize("n, kernel, stride, pad, floor", [
+    (2, 3, 1, 0, False), (2, 5, 3, 0, False), (2, 3, 2, 0, True), (0, 3, 2, 1, False), (0, 1, 2, 0, False)])
+def test_pooling_without_any_window_is_refused(n, kernel, stride, pad, floor):
+    with pytest.raises(ShapeError, match="does not fit"):
+        Window(kernel, stride, pad).pool_size(n, floor)

@@ -25,6 +25,13 @@ def test_pooling_when_compared_with_loops_and_differences_then_equal(kind, optio
                 reference=lambda b, _: naive.pool(b["x"], kernel, stride, pad, out, kind)[0])
 
 
+@pytest.mark.parametrize("kind", ["MAX", "AVE"])
+def test_pooling_when_the_kernel_is_larger_than_the_image_then_the_window_ends_with_it(kind):
+    x = X[:, :, :2, :2]
+    check_layer(pool(f"pool: {kind} kernel_size: 3 stride: 2"), {"x": x}, exact=kind == "MAX",
+                reference=lambda b, _: naive.pool(b["x"], (3, 3), (2, 2), (0, 0), (1, 1), kind)[0])
+
+
 def test_pooling_when_a_second_top_is_named_then_it_is_the_mask():
     net = make_net(pool("kernel_size: 3 stride: 2 pad: 1", 'top: "y" top: "mask"'), {"x": X})
     net.forward()
