@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
 from atrouscaffe.ops.labels import image_labels
 from atrouscaffe.runtime.blob import Blob
@@ -48,6 +48,8 @@ class AdaptiveBiasChannel(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Return the scores' shape."""
         self.want_rank(bottoms[0], 4)
+        if 0 in bottoms[0]:
+            raise ShapeError(f"bottom[0]: expected at least one value, got shape {bottoms[0]}")
         self.want_same((bottoms[0][0], *bottoms[1][1:2], 1, 1), bottoms[1], "bottom[1]")
         return [bottoms[0]]
 

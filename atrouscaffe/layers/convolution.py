@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Reach, Shape, register
-from atrouscaffe.layers.windows import conv_reach, conv_spatial, conv_windows
+from atrouscaffe.layers.windows import conv_images, conv_reach, conv_spatial, conv_windows
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
 from atrouscaffe.runtime.blob import Blob
 
@@ -74,30 +72,25 @@ class Convolution(Layer):
             blueprints.append(Blueprint((self.p.num_output,), self.p.bias_filler, "bias"))
         return blueprints
 
-    def _images(self, array: np.ndarray) -> np.ndarray:
-        """View a blob as (N, channels, \\*spatial): axes before `axis` are one."""
-        axis = conv_spatial(self, array.shape)[0]
-        return array.reshape(-1, *array.shape[axis:])
-
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve."""
         windows = self._split(bottom[0].shape)[2]
         bias = params[1].array if self.p.bias_term else None
         for below, above in zip(bottom, top):
-            conv_forward(self._images(below.array), params[0].array, bias, self._images(above.array), windows,
+            conv_forward(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array), windows,
                          self.p.group)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed convolution below; sums over all bottoms into the parameters."""
         windows = self._split(bottom[0].shape)[2]
         for i, (below, above) in enumerate(zip(bottom, top)):
-            dy = self._images(above.grad)
+            dy = conv_images(self, above.grad)
             if ctx.param_propagate[0]:
-                conv_weight_gradient(self._images(below.array), dy, params[0].grad, windows, self.p.group)
+                conv_weight_gradient(conv_images(self, below.array), dy, params[0].grad, windows, self.p.group)
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:
-                conv_transpose(dy, params[0].array, None, self._images(below.grad), windows, self.p.group)
+                conv_transpose(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One multiply-add for each output value and tap of its group."""

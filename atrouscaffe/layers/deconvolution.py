@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Reach, Shape, register
 from atrouscaffe.layers.convolution import Convolution
+from atrouscaffe.layers.windows import conv_images
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
 from atrouscaffe.runtime.blob import Blob
 
@@ -47,20 +48,20 @@ class Deconvolution(Convolution):
         windows = self._split(bottom[0].shape)[2]
         bias = params[1].array if self.p.bias_term else None
         for below, above in zip(bottom, top):
-            conv_transpose(self._images(below.array), params[0].array, bias, self._images(above.array), windows,
-                           self.p.group)
+            conv_transpose(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array),
+                           windows, self.p.group)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve below; sums over all bottoms into the parameters."""
         windows = self._split(bottom[0].shape)[2]
         for i, (below, above) in enumerate(zip(bottom, top)):
-            dy = self._images(above.grad)
+            dy = conv_images(self, above.grad)
             if ctx.param_propagate[0]:
-                conv_weight_gradient(dy, self._images(below.array), params[0].grad, windows, self.p.group)
+                conv_weight_gradient(dy, conv_images(self, below.array), params[0].grad, windows, self.p.group)
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:
-                conv_forward(dy, params[0].array, None, self._images(below.grad), windows, self.p.group)
+                conv_forward(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One multiply-add for each input value and tap of its group."""

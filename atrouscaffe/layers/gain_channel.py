@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Shape, register
 from atrouscaffe.ops.elementwise import over_tiles
 from atrouscaffe.runtime.blob import Blob
@@ -80,6 +80,8 @@ class GainChannel(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Return the bottom's shape."""
         self.want_rank(bottoms[0], 4)
+        if 0 in bottoms[0]:
+            raise ShapeError(f"bottom[0]: expected at least one value, got shape {bottoms[0]}")
         if not 1 <= self.p.num_output_nz <= bottoms[0][1]:
             raise LayerError(f"gain_channel_param.num_output_nz: expected 1 to {bottoms[0][1]}, the channels of "
                              f"bottom[0], got {self.p.num_output_nz}")

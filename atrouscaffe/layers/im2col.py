@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Context, Layer, Reach, Shape, register
-from atrouscaffe.layers.windows import conv_reach, conv_spatial, conv_windows
+from atrouscaffe.layers.windows import conv_images, conv_reach, conv_spatial, conv_windows
 from atrouscaffe.ops.im2col import col2im, im2col, taps_of
 from atrouscaffe.runtime.blob import Blob
 
@@ -37,16 +35,13 @@ class Im2col(Layer):
         out = tuple(w.conv_size(n) for w, n in zip(windows, spatial))
         return [(*bottoms[0][:axis], bottoms[0][axis] * taps_of(windows), *out)]
 
-    def _images(self, array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1, *array.shape[self.axis(self.p.axis, array.ndim):])
-
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy pixels into columns."""
-        im2col(self._images(bottom[0].array), self._images(top[0].array), self._split(bottom[0].shape)[2])
+        im2col(conv_images(self, bottom[0].array), conv_images(self, top[0].array), self._split(bottom[0].shape)[2])
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Sum columns into pixels."""
-        col2im(self._images(top[0].grad), self._images(bottom[0].grad), self._split(bottom[0].shape)[2])
+        col2im(conv_images(self, top[0].grad), conv_images(self, bottom[0].grad), self._split(bottom[0].shape)[2])
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """The window with its holes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from atrouscaffe.layers.base import Context, register
 from atrouscaffe.layers.pointwise import Pointwise
 from atrouscaffe.ops.elementwise import spread
@@ -52,7 +54,8 @@ class Power(Pointwise):
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
         if self.slope == 0:  # also for x that is not finite, as in the original
-            y[...] = 1.0 if self.power == 0 else self.shift**self.power
+            with np.errstate(all="ignore"):  # NaN or infinite as the original's pow is
+                y[...] = 1.0 if self.power == 0 else np.float64(self.shift) ** self.power
             return
         self._base(xp, x, y)
         self._raise(xp, y, self.power)

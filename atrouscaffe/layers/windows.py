@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from atrouscaffe.errors import LayerError
+import numpy as np
+
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Layer, Reach, Shape
 
-__all__ = ["conv_reach", "conv_spatial", "conv_windows", "pool_windows"]
+__all__ = ["conv_images", "conv_reach", "conv_spatial", "conv_windows", "pool_windows"]
 
 MOST = 2**16
 """No kernel, stride, pad or hole of a real net is larger; hostile files are refused before any arithmetic."""
@@ -56,9 +59,17 @@ def conv_windows(p: Any, rank: int) -> tuple[Window, ...]:
 
 
 def conv_spatial(layer: Layer, shape: Shape) -> tuple[int, tuple[int, ...]]:
-    """Return (channel axis, spatial sizes) of a bottom of a convolution."""
+    """Return (channel axis, spatial sizes) of a bottom of a convolution; ShapeError where it has no pixels."""
     axis = layer.axis(layer.p.axis, len(shape))
+    if 0 in shape[axis + 1:]:
+        raise ShapeError(f"bottom[0]: expected at least one pixel, got shape {tuple(shape)}")
     return axis, tuple(shape[axis + 1:])
+
+
+def conv_images(layer: Layer, array: np.ndarray) -> np.ndarray:
+    """View a blob as (N, channels, \\*spatial): the axes in front of a convolution's channels are one."""
+    axis = conv_spatial(layer, array.shape)[0]
+    return array.reshape(math.prod(array.shape[:axis]), *array.shape[axis:])
 
 
 def conv_reach(windows: tuple[Window, ...]) -> tuple[Reach, Reach]:

@@ -53,6 +53,8 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
         One for each spatial axis.
     group : int
     """
+    if not len(x):
+        return
     if len(windows) > 2:
         conv_nd.forward(x, weight, bias, y, windows, group)
         return
@@ -100,6 +102,8 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
     windows : sequence of Window
     group : int
     """
+    if not len(x):
+        return
     if len(windows) > 2:
         conv_nd.transpose(dy, weight, bias, x, windows, group)
         return
@@ -151,6 +155,8 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
     windows : sequence of Window
     group : int
     """
+    if not len(x):
+        return
     if len(windows) > 2:
         conv_nd.weight_gradient(x, dy, dweight, windows, group)
         return
@@ -193,6 +199,8 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
 
 def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
     """Add to `dbias` (M,) the sum of `dy` (N, M, \\*out) over images and pixels."""
+    if not len(dy):
+        return
     planes = dy.reshape(dy.shape[0], dy.shape[1], -1)
     blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
 

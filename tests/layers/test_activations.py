@@ -95,6 +95,14 @@ def test_large_inputs_stay_finite(type_name):
     np.testing.assert_allclose(dx[0, [0, -1]], [low, high], atol=1e-6)
 
 
+@pytest.mark.parametrize("options, value", [
+    ("power: 4000 scale: 0 shift: 1e10", np.inf), ("power: 0.5 scale: 0 shift: -2", np.nan),
+    ("power: -1 scale: 0", np.inf)])
+def test_power_of_a_constant_is_what_pow_gives(options, value):
+    net = small_net(body("Power", f"power_param {{ {options} }}", False), {"x": np.ones((1, 2))})
+    np.testing.assert_array_equal(net.forward()["y"], [[value, value]])
+
+
 def test_power_gradient_at_zero_is_not_nan():
     net = small_net(body("Power", "power_param { power: 3 }", False), {"x": np.array([[0.0, 2.0]])})
     assert np.array_equal(gradients(net, {"y": 1.0}, ["x"])["x"], [[0, 12]])

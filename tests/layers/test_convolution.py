@@ -80,6 +80,24 @@ def test_convolution_when_options_are_wrong_then_says_what(options, error, messa
     assert "layer 'c' (Convolution)" in str(caught.value)
 
 
+@pytest.mark.parametrize("options", ["kernel_size: 3", "kernel_size: 1", "kernel_size: 3 group: 2",
+                                     "kernel_size: 3 group: 6"])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_convolution_when_there_are_no_images_then_nothing_happens(kind, options):
+    text = conv("num_output: 6 " + options).replace('"Convolution"', f'"{kind}"')
+    net = Net('force_backward: true input: "x" input_shape { dim: 0 dim: 6 dim: 7 dim: 9 } ' + text)
+    assert net.forward()["y"].shape[:2] == (0, 6)
+    net.backward()
+    assert not net.params["c"][0].diff.any() and not net.params["c"][1].diff.any()
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "Im2col"])
+def test_convolution_when_there_are_no_pixels_then_says_so(kind):
+    text = conv("num_output: 6 kernel_size: 3 pad: 2").replace('"Convolution"', f'"{kind}"')
+    with pytest.raises(ShapeError, match="at least one pixel"):
+        Net('input: "x" input_shape { dim: 2 dim: 6 dim: 0 dim: 9 } ' + text)
+
+
 def test_convolution_when_a_parameter_stands_still_then_it_gets_no_gradient():
     text = conv("num_output: 3 kernel_size: 3").replace("convolution_param", "param { lr_mult: 0 } convolution_param")
     net = Net('input: "x" input_shape { dim: 2 dim: 6 dim: 7 dim: 9 } ' + text)

@@ -32,6 +32,15 @@ def lists(*rows):
     return np.array([list(row) + [-1] * (longest - len(row)) for row in rows], float)[:, :, None, None]
 
 
+@pytest.mark.parametrize("kind, options", [
+    ("AdaptiveBiasChannel", ""),
+    ("GainChannel", 'gain_channel_param { gain_filler { type: "constant" value: 1 } num_output_nz: 2 }')])
+def test_scores_without_pixels_are_refused(kind, options):
+    inputs = {"x": np.ones((2, 4, 5, 0))} | ({"t": lists([0], [1])} if kind == "AdaptiveBiasChannel" else {})
+    with pytest.raises(ShapeError, match="at least one value"):
+        run(kind, options, **inputs)
+
+
 # -- labels to labels -----------------------------------------------------------------------------
 
 def test_unique_label_lists_each_images_labels():
