@@ -125,6 +125,12 @@ class Deploy:
         return both[0], both[1]
 
     @property
+    def beliefs(self) -> bool:
+        """Whether what comes out are probabilities already: those of a DenseCRF layer at the end."""
+        last = self.spec.layers[-1]
+        return last.type == "DenseCRF" and (self.spec.dialect == "v1" or last.fields.dense_crf_param.output_probability)
+
+    @property
     def shifts(self) -> bool:
         """Whether all layers are of kinds for which a shifted image gives shifted scores."""
         return all(spec.type in SHIFTING and _axis(spec) == 1 for spec in self.spec.layers)
@@ -258,7 +264,8 @@ def _inputs(graph: Graph, needed: set[int], path: str) -> tuple[str, tuple[str, 
     names = {graph.values[top].name: graph.values[top].shape for node in graph.nodes
              if node.index in needed and node.spec.type == "Input" for top in node.tops}
     read = {graph.values[value].name for node in graph.nodes if node.index in needed for value in node.bottoms}
-    images = [name for name, shape in names.items() if len(shape) == 4 and shape[1] in (1, 3) and shape[2:] != (1, 2)]
+    images = [name for name, shape in names.items()
+              if name in read and len(shape) == 4 and shape[1] in (1, 3) and shape[2:] != (1, 2)]
     dims = tuple(name for name, shape in names.items() if shape == (1, 1, 1, 2))
     other = [name for name in names if name in read and name not in images[:1] and name not in dims]
     others = [node.spec.name for node in graph.nodes if node.index in needed and not node.bottoms

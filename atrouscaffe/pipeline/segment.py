@@ -35,7 +35,7 @@ class Segmentation(NamedTuple):
     probabilities : (C, H, W) float32
         Softmax of the scores, or what the CRF made of it.
     scores : (C, H, W) float32
-        The net's.
+        The net's; the logarithm of the probabilities where a DenseCRF layer ends the net.
     """
 
     labels: np.ndarray
@@ -252,7 +252,11 @@ class Segmenter:
             enlarged = np.empty((1, self.classes, *whole), np.float32)
             resize(result[None], enlarged)
             result = enlarged[0]
-        return result if whole == (height, width) else np.ascontiguousarray(result[:, :height, :width])
+        if whole != (height, width):
+            result = np.ascontiguousarray(result[:, :height, :width])
+        if self.deploy.beliefs:
+            np.log(np.maximum(result, np.finfo(np.float32).tiny, out=result), out=result)
+        return result
 
     def _run(self, padded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         self.net.blobs[self.deploy.input].data[...] = padded
