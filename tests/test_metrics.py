@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from sklearn.metrics import confusion_matrix
 
+from atrouscaffe.data.palette import read_labels
 from atrouscaffe.errors import ArgumentError, DataError
-from atrouscaffe.metrics import ConfusionMatrix, boundary_distance, trimap_band
+from atrouscaffe.metrics import Bands, ConfusionMatrix, boundary_distance, trimap_band, void_distance
 
 
 def blobs(seed, shape=(37, 53), classes=5):
@@ -110,3 +112,97 @@ def test_boundary_distance_equals_scipy(seed):
 def test_boundary_distance_without_a_border_is_infinite():
     assert np.isinf(boundary_distance(np.full((4, 5), 3, np.uint8))).all()
     assert not boundary_distance(np.full((4, 5), 255, np.uint8)).any()
+
+
+def real_labels(shared_data, count):
+    folder = shared_data / "voc" / "SegmentationClass"
+    return [read_labels(path) for path in sorted(folder.glob("2007_*.png"))[:count]]
+
+
+def reference_scores(truth, prediction, classes):
+    """Every figure by scikit-learn's confusion matrix, over pixels that are not void."""
+    kept = truth != 255
+    counts = confusion_matrix(truth[kept], prediction[kept], labels=range(classes))
+    tp, rows, columns = np.diag(counts), counts.sum(1), counts.sum(0)
+    with np.errstate(invalid="ignore"):
+        iou = tp / (rows + columns - tp)
+        recall = tp / rows
+    return counts, {"pixel_accuracy": tp.sum() / counts.sum(), "mean_accuracy": recall[rows > 0].mean(),
+                    "mean_iou": np.nan_to_num(iou).mean(), "present": iou[rows > 0].mean(),
+                    "weighted": np.nansum(iou * rows) / counts.sum()}
+
+
+def compare_with_reference(truth, prediction, classes):
+    matrix = ConfusionMatrix(classes)
+    for one, other in zip(truth, prediction):
+        matrix.update(one, other)
+    flat = [np.concatenate([one.ravel() for one in images]) for images in (truth, prediction)]
+    counts, expected = reference_scores(*flat, classes)
+    assert np.array_equal(matrix.counts, counts)
+    found = {"pixel_accuracy": matrix.pixel_accuracy, "mean_accuracy": matrix.mean_accuracy,
+             "mean_iou": matrix.mean_iou(), "present": matrix.mean_iou("skip"),
+             "weighted": matrix.frequency_weighted_iou}
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scores_of_random_labels_equal_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    truth = [blobs(10 * seed + i, (23 + i, 31)) for i in range(4)]
+    prediction = [rng.integers(0, 4, labels.shape).astype(np.uint8) for labels in truth]  # class 4 is never predicted
+    compare_with_reference(truth, prediction, 7)  # classes 5 and 6 are in neither
+
+
+def test_scores_of_real_labels_equal_scikit_learn(shared_data):
+    truth = real_labels(shared_data, 5)
+    prediction = [np.where(np.roll(labels, 7, 1) == 255, 0, np.roll(labels, 7, 1)) for labels in truth]
+    compare_with_reference(truth, prediction, 21)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_void_distance_equals_scipy_chessboard(seed):
+    truth = blobs(seed)
+    expected = ndimage.distance_transform_cdt(truth != 255, "chessboard")
+    assert np.array_equal(void_distance(truth), expected)
+    assert np.isinf(void_distance(np.zeros((3, 4), np.uint8))).all()
+
+
+def check_bands(truth, prediction, classes, widths):
+    """Hold both kinds of bands against SciPy's dilation and distance, one width at a time."""
+    void = truth == 255
+    border = void.copy()
+    padded = np.pad(truth.astype(int), 1, constant_values=-1)
+    middle = padded[1:-1, 1:-1]
+    for other in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        border |= (other != middle) & (other >= 0) & (other != 255) & ~void
+    exact = ndimage.distance_transform_edt(~border)
+    by_void, by_distance = Bands(classes, 40), Bands(classes, 40)
+    by_void.update(truth, prediction, void_distance(truth))
+    by_distance.update(truth, prediction, boundary_distance(truth))
+    for width in widths:
+        grown = ndimage.binary_dilation(void, np.ones((2 * width + 1, 2 * width + 1)))
+        for bands, mask in ((by_void, grown & ~void), (by_distance, (exact <= width) & ~void)):
+            expected = confusion_matrix(truth[mask], prediction[mask], labels=range(classes))
+            assert np.array_equal(bands.matrices()[width - 1].counts, expected), width
+
+
+def test_bands_of_random_labels_equal_scipy():
+    truth = blobs(8, (61, 83))
+    check_bands(truth, np.random.default_rng(8).integers(0, 5, truth.shape).astype(np.uint8), 5, (1, 2, 3, 7, 19, 40))
+
+
+def test_bands_of_real_labels_equal_scipy(shared_data):
+    for truth in real_labels(shared_data, 2):
+        shifted = np.roll(truth, 5, 0)
+        check_bands(truth, np.where(shifted == 255, 0, shifted), 21, (1, 2, 8, 40))
+
+
+def test_bands_add_up_over_images():
+    truth, prediction = blobs(1), np.zeros((37, 53), np.uint8)
+    both, once = Bands(5, 3), Bands(5, 3)
+    once.update(truth, prediction, void_distance(truth))
+    both += once
+    both += once
+    assert np.array_equal(both.matrices()[2].counts, 2 * once.matrices()[2].counts)
+    with pytest.raises(ArgumentError, match="widest"):
+        Bands(5, 0)
