@@ -216,7 +216,7 @@ class _Parser:
             value = self.integer(field, negative)
             low, high = _RANGE[kind]
             if not low <= value <= high:
-                self.fail(f"'{field.name}' is {text[:40]}, outside {low} to {high}", where)
+                self.fail(f"'{field.name}' is {'-' * negative}{text[:40]}, outside {low} to {high}", where)
         self.advance()
         return value
 

@@ -14,6 +14,7 @@ The modern form is BVLC's ``layer {}`` with string types, ``param`` messages, on
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from atrouscaffe.errors import PrototxtError
@@ -120,7 +121,7 @@ def upgrade_net(net: Record) -> Record:
         _move_transform(layer)
         fold_holes(layer)
         _still_batch_norm(layer)
-    inputs = _input_layer(net)
+    inputs = _input_layer(net, {layer.get("name") for layer in layers})
     values = {name: value for name, value in net.values.items()
               if name not in ("layers", "layer", "input", "input_dim", "input_shape")}
     values["layer"] = ([inputs] if inputs else []) + layers
@@ -247,7 +248,8 @@ def _still_batch_norm(layer: Record) -> None:
             param.values.update(lr_mult=0.0, decay_mult=0.0)
 
 
-def _input_layer(net: Record) -> Record | None:
+def _input_layer(net: Record, taken: Set[str]) -> Record | None:
+    """Return one Input layer for the net's ``input`` fields, named "input" unless a layer has taken that name."""
     names, dims, shapes = net.get("input", []), net.get("input_dim", []), net.get("input_shape", [])
     if not names:
         if dims or shapes:
@@ -265,7 +267,8 @@ def _input_layer(net: Record) -> Record | None:
     for shape in shapes:
         if any(dim < 0 for dim in shape.get("dim", [])):
             _fail(net, f"negative dimension in an input: {shape.get('dim')}")
-    values: dict[str, Any] = {"name": "input", "type": "Input", "top": list(names)}
+    name = next(name for name in ("input" + "_" * i for i in range(len(taken) + 1)) if name not in taken)
+    values: dict[str, Any] = {"name": name, "type": "Input", "top": list(names)}
     if shapes:
         values["input_param"] = Record("InputParameter", {"shape": shapes}, net.source)
     return Record("LayerParameter", values, net.source)

@@ -87,7 +87,7 @@ def test_place_of_a_layer_is_kept():
     ("input_dim: 08", "1:12", ["integer"]),
     ("input_dim: 12ab", "1:12", ["12ab"]),
     ("input_dim: 3000000000", "1:12", ["outside -2147483648 to 2147483647"]),
-    ("layer { convolution_param { num_output: -1 } }", "1:42", ["outside 0 to"]),
+    ("layer { convolution_param { num_output: -1 } }", "1:42", ["is -1, outside 0 to"]),
     ("force_backward: yes", "1:17", ["true or false"]),
     ("layer { loss_weight: abc }", "1:22", ["a number for 'loss_weight'"]),
     ("layer { loss_weight: 0x10 }", "1:22", ["a number"]),

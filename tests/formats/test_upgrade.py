@@ -52,6 +52,11 @@ def test_inputs_become_one_input_layer():
     assert parse_net('input: "a"').layers[0].fields.input_param.shape == ()
 
 
+def test_the_input_layer_takes_no_other_layers_name():
+    net = parse_net('input: "a" input_shape { dim: 2 } layer { name: "input" type: "ReLU" bottom: "a" top: "y" }')
+    assert [layer.name for layer in net.layers] == ["input_", "input"]
+
+
 @pytest.mark.parametrize("text", [
     'input: "a" input_dim: 1 input_dim: 2', 'input: "a" input_dim: [1, 2, 3, 5, 7]', "input_dim: [1, 2, 3, 5]",
     'input: "a" input: "b" input_shape { dim: 1 }', 'input: "a" input_dim: [1, 2, 3, -5]',
