@@ -226,9 +226,11 @@ def _same(a: Sequence[int], b: Sequence[int]) -> bool:
 def _filler(node: Node) -> str:
     """Return what a layer's weights start from, in words."""
     filler = node.blueprints[0].filler
-    kind = "constant" if filler is None else filler.type or "constant"
+    if filler is None:
+        return "constant 0 (the net gives no filler)"
+    kind = filler.type or "constant"
     if kind == "constant":
-        return f"constant {0 if filler is None else filler.value:g} (the net gives no other filler)"
+        return f"constant {filler.value:g}"
     return f"{kind} {filler.std:g}" if kind == "gaussian" else kind
 
 

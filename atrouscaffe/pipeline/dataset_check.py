@@ -251,7 +251,9 @@ def _mode(path: str) -> str:
 def _duplicates(entries: Sequence[Entry], digests: Sequence[bytes], listing: str, root: str,
                 against: Iterable[str | Path]) -> list[Finding]:
     """Return images that stand twice in the list, or in another list as well, by name or by content."""
-    findings, names, contents = [], {}, {}
+    findings: list[Finding] = []
+    names: dict[str, int] = {}
+    contents: dict[bytes, Entry] = {}
     for entry, digest in zip(entries, digests):
         where = f"{listing}:{entry.line}"
         if entry.image in names:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrouscaffe.errors import ArgumentError, BudgetError
+from atrouscaffe.graph.graph import Value
 from atrouscaffe.graph.memory import default_budget, plan
 from atrouscaffe.net import Net
 from atrouscaffe.pipeline.trainlog import TrainLog, write_chart
@@ -70,7 +71,7 @@ def images_per_iteration(solver: Solver) -> int:
     return max(batches, default=1) * solver.param.iter_size
 
 
-def _sources(net: Net) -> Iterator[object]:
+def _sources(net: Net) -> Iterator[Value]:
     for node in net.graph.nodes:
         if not node.bottoms and node.tops:
             yield net.graph.values[node.tops[0]]

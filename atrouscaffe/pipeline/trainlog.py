@@ -162,7 +162,7 @@ def write_chart(log: str | Path, path: str | Path, title: str, losses: Iterable[
         points = [(r["iteration"], r["outputs"][name][0]) for r in tests
                   if r["outputs"].get(name) and r["outputs"][name][0] is not None]
         if points:
-            loss.append(Series(f"test {name}", *zip(*points)))
+            loss.append(Series(f"test {name}", [x for x, _ in points], [y for _, y in points]))
     panels = [Panel("loss", loss, logarithmic=True)]
     for kind, what in (("test", "scores of the test net"), ("iteration", "scores of the train net")):
         lines = _scores(records, kind, losses)
