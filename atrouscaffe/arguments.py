@@ -76,11 +76,19 @@ def net_spec_from(prototxt: Any, variables: Mapping[str, str] | None, dialect: s
 
 
 def weight_paths(weights: Any) -> list[str | Path]:
-    """Return weight files as a list; a string may name several, with commas."""
+    """Return weight files as a list; a string may name several, with commas.
+
+    Raises
+    ------
+    ArgumentError
+        Something else than paths.
+    """
     if weights is None:
         return []
     if isinstance(weights, str):
         return [weights] if os.path.exists(weights) else [part for part in weights.split(",") if part]
     if isinstance(weights, os.PathLike):
         return [Path(weights)]
+    if not isinstance(weights, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in weights):
+        raise ArgumentError(f"weights: expected a path or a list of paths, got {weights!r}")
     return list(weights)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import NameNotFoundError, ShapeError, blame
+from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
@@ -160,6 +160,8 @@ class Execution:
     def reshape(self, first: int = 0, fed: bool = False) -> None:
         """Infer shapes anew from node `first` on; `fed` says that it has just written its tops in new shapes.
 
+        Where it raises, the graph keeps its shapes, so that the next pass looks at the inputs again.
+
         Raises
         ------
         ShapeError
@@ -167,19 +169,26 @@ class Execution:
         BudgetError
         """
         values = self.graph.values
+        before = [value.shape for value in values]
+        try:
+            for node in self.graph.nodes[first:]:
+                if node.spec.type in RESHAPED_BY_USERS or (fed and node.index == first):
+                    tops = [self.blob(value).shape for value in node.tops]
+                else:
+                    tops = self._infer(node)
+                for value, shape in zip(node.tops, tops):
+                    values[value].shape = shape
+            check_label_maps(self.graph)
+            self.plan = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=self.memory_budget)
+        except AtrousCaffeError:
+            for value, shape in zip(values, before):
+                value.shape = shape
+            raise
         for node in self.graph.nodes[first:]:
-            if node.spec.type in RESHAPED_BY_USERS or (fed and node.index == first):
-                tops = [self.blob(value).shape for value in node.tops]
-            else:
-                tops = self._infer(node)
-            for i, (value, shape) in enumerate(zip(node.tops, tops)):
-                changed = values[value].shape != shape
-                values[value].shape = shape
-                self.blob(value).reshape(*shape)
-                if changed:
+            for i, value in enumerate(node.tops):
+                self.blob(value).reshape(*values[value].shape)
+                if values[value].shape != before[value]:
                     self._set_loss_weight(node, i)
-        check_label_maps(self.graph)
-        self.plan = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=self.memory_budget)
         self._lay_out()
 
     def _infer(self, node: Node) -> list[tuple[int, ...]]:

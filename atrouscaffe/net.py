@@ -149,6 +149,8 @@ class Net:
         self.spec = net_spec_from(prototxt, variables, dialect)
         self.backend = get_backend(device)
         self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ArgumentError(f"dtype: expected float32 or float64, got {self.dtype}")
         shapes = {name: tuple(int(n) for n in shape) for name, shape in (input_shapes or {}).items()}
         self.graph = Graph(self.spec, phase, level=level, stages=stages,
                            paths=PathGuard(self.spec.path, allow_paths), input_shapes=shapes,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atrouscaffe import TEST, TRAIN, Net
-from atrouscaffe.errors import ArgumentError, NameNotFoundError, ShapeError, WeightsError
+from atrouscaffe.errors import ArgumentError, BudgetError, FileAccessError, NameNotFoundError, ShapeError, WeightsError
 
 TEXT = """
 name: "small"
@@ -108,9 +108,27 @@ def test_reshape_of_an_input_reshapes_all(prototxt, rng):
     net.reshape()
     assert net.blobs["out"].data.shape == (1, 3, 9, 4)
     np.testing.assert_allclose(net.forward(data=data)["out"], reference(net, data), atol=1e-5)
-    with pytest.raises(ShapeError, match="expected \\(4, 3, 3, 3\\)"):
-        net.blobs["data"].reshape(1, 2, 9, 4)
-        net.reshape()
+
+
+def test_reshape_that_fails_is_refused_again_by_the_next_pass_and_can_be_undone(prototxt, data):
+    net = Net(prototxt, TEST, seed=1)
+    whole = net.forward(data=data)["out"].copy()
+    net.blobs["data"].reshape(1, 2, 9, 4)
+    for run in (net.reshape, net.forward, net.forward):
+        with pytest.raises(ShapeError, match="expected \\(4, 3, 3, 3\\)"):
+            run()
+    net.blobs["data"].reshape(*data.shape)
+    np.testing.assert_array_equal(net.forward(data=data)["out"], whole)
+
+
+def test_reshape_above_the_budget_is_refused_again_by_the_next_pass(prototxt, data):
+    net = Net(prototxt, TEST, seed=1, memory_budget=2**20)
+    net.blobs["data"].reshape(1, 3, 500, 500)
+    for run in (net.reshape, net.forward):
+        with pytest.raises(BudgetError):
+            run()
+    net.blobs["data"].reshape(*data.shape)
+    assert net.forward(data=data)["out"].shape == (2, 3, 5, 7)
 
 
 def test_backward_starts_from_written_diffs_and_adds_to_parameters(prototxt, data, rng):
@@ -234,6 +252,13 @@ def test_wrong_names_and_shapes_are_explained(prototxt, data):
         net.forward(data=data[:1])
     with pytest.raises(ArgumentError, match="phase"):
         Net(prototxt, 2)
+    for weights in (5, ["a.caffemodel", None]):
+        with pytest.raises(ArgumentError, match="expected a path or a list of paths"):
+            Net(prototxt, weights=weights)
+    with pytest.raises(ArgumentError, match="float32 or float64, got int32"):
+        Net(prototxt, dtype="int32")
+    with pytest.raises(FileAccessError, match="zero byte|null byte|null character"):
+        Net("a\0b", TEST)
     with pytest.raises(ArgumentError, match="weight file or a phase"):
         Net(prototxt, 1.5)
 

@@ -165,8 +165,8 @@ def _read_text(path: PathLike) -> str:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise FileMissingError(f"no such file: {path}") from None
-    except OSError as error:
-        raise FileAccessError(f"cannot read {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise FileAccessError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     complain(path, "text", data[:4096], PrototxtError)
     if len(data) > MAX_BYTES:
         raise PrototxtError(f"a text of more than {MAX_BYTES >> 20} MiB is not a net", str(path))
