@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import signal
 import sys
 import threading
@@ -249,6 +250,8 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
     stem = snapshots.prefix(solver)
     journal = TrainLog(log or f"{stem}.log.jsonl")
     chart = Path(plot or f"{stem}.svg")
+    for left in chart.parent.glob(f".{glob.escape(chart.name)}.*.tmp"):  # by a run that was killed while drawing
+        left.unlink(missing_ok=True)
     losses = {name for name, weight in solver.net.blob_loss_weights.items() if weight}
 
     def draw() -> None:

@@ -168,7 +168,7 @@ def _file_crc(path: Path) -> int:
 def _arrays_crc(arrays: Sequence[np.ndarray]) -> int:
     crc = 0
     for array in arrays:
-        crc = zlib.crc32(memoryview(np.ascontiguousarray(array, np.float32).reshape(-1)), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array, np.float32).reshape(-1).data, crc)
     return crc
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,43 +18,13 @@ from atrouscaffe.errors import ArgumentError, SolverError
 from atrouscaffe.net import Net
 from atrouscaffe.solver import snapshot as snapshots
 from atrouscaffe.solver.policy import learning_rate
+from atrouscaffe.solver.report import Event, Lines, net_outputs
 from atrouscaffe.solver.spec import NetSource, SolverSpec, read_spec
 from atrouscaffe.solver.updater import Updater
 from atrouscaffe.solver.watch import DebugInfo, gradient_origin, value_origin
 
 __all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Event", "NesterovSolver", "RMSPropSolver", "SGDSolver",
            "Solver", "get_solver"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something a solver did, for logs.
-
-    Attributes
-    ----------
-    kind : {"iteration", "test", "snapshot", "restore"}
-    iteration : int
-        The iteration it belongs to; of a snapshot, how many were done.
-    loss, smoothed_loss, rate, gradient_norm : float
-        Of an iteration: mean over iter_size, mean over average_loss iterations, the policy's rate,
-        and the norm of the gradient as accumulated. `loss` also of a test with test_compute_loss.
-    outputs : dict of str to list of float
-        Of a test: means of the test net's outputs. Of an iteration: the train net's outputs.
-    net : int
-        Index of the test net.
-    path : str
-        Of a snapshot or restore.
-    """
-
-    kind: str
-    iteration: int
-    loss: float = math.nan
-    smoothed_loss: float = math.nan
-    rate: float = math.nan
-    gradient_norm: float = math.nan
-    outputs: dict[str, list[float]] = field(default_factory=dict)
-    net: int = 0
-    path: str = ""
 
 
 def _to_stderr(line: str) -> None:
@@ -133,7 +101,7 @@ class Solver:
         self._requests: set[str] = set()
         self._snapshot_at = -1
         self._prefix_checked = False
-        self._displayed = (0, time.perf_counter())
+        self._lines = Lines(self.log)
 
     def _make_net(self, source: NetSource, number: int) -> Net:
         """Make the train net (number 0) or a test net."""
@@ -186,7 +154,7 @@ class Solver:
         if self.param.snapshot or self.param.snapshot_after_train:
             self._check_prefix()
         self._requests.discard("stop")
-        self._displayed = (self._iteration, time.perf_counter())
+        self._lines.restart(self._iteration)
         self.log(f"Solving {self.net.name}")
         self.log(f"Learning Rate Policy: {self.param.lr_policy}")
         self.step(max(0, self.param.max_iter - self._iteration))
@@ -282,9 +250,9 @@ class Solver:
             loss = self._accumulate(None)
         self._smooth(loss)
         norm = self._norm()
-        outputs = self._outputs(self.net)
+        outputs = net_outputs(self.net)
         if display:
-            self._display(outputs, rate)
+            self._lines.iteration(self._iteration, self.param.display, self._smoothed, rate, self.net, outputs)
         for _, on_gradients_ready in self._callbacks:
             if on_gradients_ready is not None:
                 on_gradients_ready()
@@ -334,32 +302,6 @@ class Solver:
         self._losses = [*self._losses, loss][-self.param.average_loss:]
         self._smoothed = sum(self._losses) / len(self._losses)
 
-    def _outputs(self, net: Net) -> dict[str, list[float]]:
-        """Return the net's outputs; only numbers and short vectors, as maps are no scores."""
-        small = {name: net.blobs[name].data for name in net.outputs if net.blobs[name].count <= 1000}
-        return {name: [float(x) for x in data.ravel()] for name, data in small.items()}
-
-    def _display(self, outputs: Mapping[str, Sequence[float]], rate: float) -> None:
-        """Write Caffe's lines of an iteration."""
-        before, then = self._displayed
-        now = time.perf_counter()
-        per_second = (self._iteration - before) / max(now - then, 1e-9)
-        self._displayed = (self._iteration, now)
-        self.log(f"Iteration {self._iteration} ({per_second:g} iter/s, {now - then:g}s/{self.param.display} iters), "
-                 f"loss = {self._smoothed:g}")
-        self._log_outputs("Train", outputs, self.net)
-        self.log(f"Iteration {self._iteration}, lr = {rate:g}")
-
-    def _log_outputs(self, what: str, outputs: Mapping[str, Sequence[float]], net: Net) -> None:
-        weights = net.blob_loss_weights
-        index = 0
-        for name, values in outputs.items():
-            for value in values:
-                weight = weights[name]
-                loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
-                self.log(f"    {what} net output #{index}: {name} = {value:g}{loss}")
-                index += 1
-
     def _test(self, index: int) -> None:
         """Run one test net and write its mean outputs (``Solver::Test``)."""
         net, batches = self.test_nets[index], self.param.test_iter[index]
@@ -373,12 +315,12 @@ class Solver:
                 return
             net.forward()
             loss += net.loss if self.param.test_compute_loss else 0.0
-            for name, values in self._outputs(net).items():
+            for name, values in net_outputs(net).items():
                 sums[name] = sums.get(name, 0.0) + np.asarray(values)
         means = {name: [float(x) for x in values / batches] for name, values in sums.items()}
         if self.param.test_compute_loss:
             self.log(f"Test loss: {loss / batches:g}")
-        self._log_outputs("Test", means, net)
+        self._lines.outputs("Test", net, means)
         self._tell(Event("test", self._iteration, net=index, outputs=means,
                          loss=loss / batches if self.param.test_compute_loss else math.nan))
 

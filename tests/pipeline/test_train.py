@@ -58,9 +58,11 @@ def test_auto_goes_on_where_a_run_ended_and_the_log_tells_each_iteration_once(fo
         left.unlink()  # as if the run had been killed before its last snapshot
     with open("snap.log.jsonl", "a") as file:
         file.write('{"kind": "iterat')
+    left = folder / "b/.snap.svg.0123.tmp"
+    left.write_text("half a chart")
     lines = []
     solver, _ = train(small.write(folder / "b", TESTED), snapshot="auto", say=lines.append)
-    assert any("resumed at iteration 3" in line for line in lines)
+    assert any("resumed at iteration 3" in line for line in lines) and not left.exists()
     assert small.same(whole, small.weights(solver))
     steps = [record["iteration"] for record in read_log("snap.log.jsonl") if record["kind"] == "iteration"]
     assert steps == list(range(8))
