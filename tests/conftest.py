@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,3 +37,9 @@ def shared_data() -> Path:
     if folder is None:
         pytest.skip("needs the folder shared/data beside the checkout (or ATROUSCAFFE_SHARED)")
     return folder / "data"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same at every run."""
+    return np.random.default_rng(1412_7062)
