@@ -52,6 +52,7 @@ def compare(first: Net, second: Net, *, rtol: float = 1e-4, atol: float = 1e-5) 
     Parameters
     ----------
     first, second : Net
+        Made without ``keep``, so that they have all their blobs.
     rtol, atol : float
         A blob is the same where the largest difference is at most ``atol + rtol * scale``.
 

@@ -55,6 +55,8 @@ class RunStore:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileAccessError(f"the folder cannot be made: {error.strerror}", str(self.folder)) from None
+        for rest in self.folder.glob("*/.*.tmp"):  # of a run that was killed while it wrote
+            rest.unlink(missing_ok=True)
         self._agree(json.loads(json.dumps(settings)), fresh)
 
     def _agree(self, settings: dict[str, dict[str, Any]], fresh: bool) -> None:
