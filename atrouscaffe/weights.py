@@ -7,7 +7,7 @@ first DeepLab fork.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from atrouscaffe.errors import WeightsError
 from atrouscaffe.runtime.blob import Blob
 
 if TYPE_CHECKING:
-    from atrouscaffe.formats.caffemodel import WeightsFile
+    from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFile
     from atrouscaffe.graph.graph import Graph
+    from atrouscaffe.spec import LayerSpec
 
 __all__ = ["LoadReport", "copy_weights"]
 
@@ -73,12 +74,15 @@ def _fits(blob: tuple[int, ...], stored: tuple[int, ...]) -> bool:
     return tuple(blob) == tuple(stored) or core(blob) == core(stored)
 
 
-def _why_not(blobs: Sequence[Blob], stored: Sequence, strict_dim: bool) -> str:
-    """Return why stored blobs do not fit a layer, or "" where they do."""
-    if len(blobs) != len(stored):
-        return f"expected {len(blobs)} blobs, got {len(stored)}"
-    for i, (blob, record) in enumerate(zip(blobs, stored)):
-        if _fits(blob.shape, record.shape) or (not strict_dim and blob.count == math.prod(record.shape)):
+def _why_not(blobs: Sequence[Blob], stored: LayerWeights, spec: LayerSpec, shared: Set[str]) -> str:
+    """Return why stored blobs do not fit a layer, or "" where they do; those in `shared` come from other layers."""
+    lacking = set(range(len(blobs))).difference(stored.places)
+    if max(stored.places) >= len(blobs) or any(spec.param(i).name not in shared for i in lacking):
+        got = f" (number {', '.join(map(str, stored.places))})" if stored.has_gaps else ""
+        return f"expected {len(blobs)} blobs, got {len(stored.blobs)}{got}"
+    for i, record in zip(stored.places, stored.blobs):
+        blob = blobs[i]
+        if _fits(blob.shape, record.shape) or (not spec.strict_dim and blob.count == math.prod(record.shape)):
             continue
         return f"blob {i}: expected {blob.shape}, got {tuple(record.shape)}"
     return ""
@@ -109,30 +113,30 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
         With the table, where the file does not fit and `allow_missing` is False.
     """
     report = LoadReport(str(file.path))
-    stored: dict[str, Sequence] = {}
+    stored: dict[str, LayerWeights] = {}
     for layer in file.layers:
         if not layer.blobs:
             continue
         if layer.name in stored and layer.name not in report.duplicates:
             report.duplicates.append(layer.name)
-        stored[layer.name] = layer.blobs
-    shared: set[str] = set()
-    copies: list[tuple[Blob, object]] = []
+        stored[layer.name] = layer
+    copies: list[tuple[Blob, BlobRecord]] = []
     nodes = [node for node in graph.nodes if node.blueprints]
+    shared = {node.spec.param(i).name for node in nodes if node.spec.name in stored
+              for i in stored[node.spec.name].places} - {""}
     for node in nodes:
         if node.spec.name not in stored:
             continue
-        blobs = params[node.spec.name]
-        why = _why_not(blobs, stored[node.spec.name], node.spec.strict_dim)
+        blobs, layer = params[node.spec.name], stored[node.spec.name]
+        why = _why_not(blobs, layer, node.spec, shared)
         if why:
             report.mismatched.append((node.spec.name, why))
             continue
-        copies += list(zip(blobs, stored[node.spec.name]))
+        copies += [(blobs[i], record) for i, record in zip(layer.places, layer.blobs)]
         report.loaded.append(node.spec.name)
-        shared.update(node.spec.param(i).name for i in range(len(blobs)))
     for node in nodes:
         names = [node.spec.param(i).name for i in range(len(node.blueprints))]
-        if node.spec.name not in stored and not all(name and name in shared for name in names):
+        if node.spec.name not in stored and not shared.issuperset(names):
             report.missing.append(node.spec.name)
     known = {node.spec.name for node in nodes}
     report.unused = [name for name in stored if name not in known]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
@@ -190,6 +191,27 @@ def test_save_and_copy_from_give_the_same_numbers(prototxt, tmp_path, suffix):
     for name in one.params:
         for a, b in zip(one.params[name], two.params[name]):
             np.testing.assert_array_equal(a.data, b.data)
+
+
+SHARING = """
+input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 5 }
+layer { name: "a" type: "Convolution" bottom: "x" top: "y" param { name: "w" }
+        convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "b" type: "Convolution" bottom: "y" top: "z" param { name: "w" }
+        convolution_param { num_output: 2 kernel_size: 1 } }
+"""
+
+
+def test_hdf5_of_caffe_leaves_out_shared_blobs(tmp_path):
+    path, weight = tmp_path / "w.caffemodel.h5", np.arange(4, dtype=np.float32).reshape(2, 2, 1, 1)
+    with h5py.File(path, "w") as file:  # as Net::ToHDF5 writes it
+        file["data/a/0"], file["data/a/1"], file["data/b/1"] = weight, np.float32([3, 5]), np.float32([7, 11])
+    net = Net(SHARING, TEST, weights=path)
+    assert net.reports[0].complete and net.reports[0].loaded == ["a", "b"]
+    np.testing.assert_array_equal(net.params["b"][0].data, weight)
+    np.testing.assert_array_equal(net.params["b"][1].data, [7, 11])
+    with pytest.raises(WeightsError, match=r"b: expected 2 blobs, got 1 \(number 1\)"):
+        Net(SHARING.replace('"w"', '"v"', 1), TEST, weights=path)
 
 
 def test_missing_mismatched_and_unused_layers_are_told(weights, capsys):

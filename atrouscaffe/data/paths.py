@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from atrouscaffe.errors import DataError
 
 __all__ = ["PathGuard"]
+
+
+# Path.resolve and Path.exists raise at loops of links and at names that are too long.
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)
 
 
 class PathGuard:
@@ -50,10 +61,10 @@ class PathGuard:
         if "\0" in text:
             raise DataError(f"{field}: expected a path, got one with a zero byte")
         working = Path.cwd()
-        candidate = (working / text).resolve()
+        candidate = _real(working / text)
         if self.base is not None and not Path(text).is_absolute():
-            beside = (self.base / text).resolve()
-            if not candidate.exists() and (beside.exists() or not candidate.parent.exists()):
+            beside = _real(self.base / text)
+            if not _exists(candidate) and (_exists(beside) or not _exists(candidate.parent)):
                 candidate = beside
         roots = (working, *((self.base,) if self.base else ()), *self.allowed)
         if not any(candidate.is_relative_to(root) for root in roots):

@@ -21,7 +21,7 @@ from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFil
 
 __all__ = ["dataset_record", "get_member", "guard", "new_hdf5", "open_hdf5", "read_hdf5", "write_hdf5"]
 
-MAX_GROUPS = 200_000
+MAX_GROUPS = 50_000
 MAX_DEPTH = 32
 _FLOATS = ("float16", "float32", "float64")
 # What the library throws at damaged files depends on where the damage is.
@@ -130,45 +130,48 @@ def read_hdf5(path: str | Path) -> WeightsFile:
         if "data" not in file:
             names = ", ".join(sorted(map(str, list(file)[:5]))) or "nothing"
             raise WeightsError(f"expected a group 'data' with the layers, got {names}; is it of another kind?", place)
-        layers = tuple(_walk(get_member(file, "data", place), "", place, 0, [0]))
+        layers = tuple(_walk(get_member(file, "data", place), "", place, 0, set()))
     if not layers:
         raise WeightsError("no layers under 'data'", place)
     return WeightsFile(place, "bvlc", "HDF5 has no dialects", layers, kind="hdf5",
                        net_problem="an HDF5 weight file holds no net")
 
 
-def _walk(group: Any, prefix: str, path: str, depth: int, seen: list[int]) -> Iterator[LayerWeights]:
+def _walk(group: Any, prefix: str, path: str, depth: int, seen: set[int]) -> Iterator[LayerWeights]:
+    """Yield the layers in a group; `seen` are the addresses of groups so far, so that links cannot multiply them."""
     import h5py
     if not isinstance(group, h5py.Group):
         raise WeightsError(f"expected a group, got data at '{group.name}'", path)
     if depth > MAX_DEPTH:
         raise WeightsError(f"groups nest deeper than {MAX_DEPTH} at '{group.name}'", path)
     for name in group:
-        seen[0] += 1
-        if seen[0] > MAX_GROUPS:
-            raise WeightsError(f"more than {MAX_GROUPS} groups and datasets: not a net", path)
         child = get_member(group, name, path)
         layer = f"{prefix}{name}"
         if not isinstance(child, h5py.Group):
             if depth == 0 or not name.isdecimal():
                 raise WeightsError(f"unexpected dataset '{layer}'; blobs are data/<layer>/0, 1, ...", path)
             continue
-        yield LayerWeights(layer, "", _blobs(child, layer, path))
+        address = h5py.h5o.get_info(child.id).addr
+        if address in seen:
+            raise WeightsError(f"the group '{child.name}' is linked twice", path)
+        seen.add(address)
+        if len(seen) > MAX_GROUPS:
+            raise WeightsError(f"more than {MAX_GROUPS} groups: not a net", path)
+        yield _layer(child, layer, path)
         yield from (entry for entry in _walk(child, f"{layer}/", path, depth + 1, seen) if entry.blobs)
 
 
-def _blobs(group: Any, layer: str, path: str) -> tuple[BlobRecord, ...]:
-    """Return the numbered datasets of a layer's group, in order and without gaps."""
+def _layer(group: Any, layer: str, path: str) -> LayerWeights:
+    """Return the numbered datasets of a layer's group, in order."""
     import h5py
     numbers = []
     for name in group:
         if name.isdecimal() and isinstance(get_member(group, name, path), h5py.Dataset):
             numbers.append(int(name))
     numbers.sort()
-    if numbers != list(range(len(numbers))):
-        raise WeightsError(f"the blobs of layer '{layer}' should be numbered 0, 1, ...; got {numbers[:10]}", path)
-    return tuple(dataset_record(get_member(group, str(i), path), path, f"blob {i} of layer '{layer}'")
-                 for i in numbers)
+    blobs = tuple(dataset_record(get_member(group, str(i), path), path, f"blob {i} of layer '{layer}'")
+                  for i in numbers)
+    return LayerWeights(layer, "", blobs, tuple(numbers))
 
 
 @contextlib.contextmanager

@@ -48,11 +48,32 @@ class BlobRecord:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer of a weight file; `type` is the modern name, "" where the format has none."""
+    """One layer of a weight file.
+
+    Attributes
+    ----------
+    name : str
+    type : str
+        The modern name, "" where the format has none.
+    blobs : tuple of BlobRecord
+    places : tuple of int
+        Which of the layer's blobs they are. Caffe leaves out of its HDF5 files what a layer shares with an
+        earlier one, so that there may be gaps.
+    """
 
     name: str
     type: str
     blobs: tuple[BlobRecord, ...]
+    places: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.places:
+            object.__setattr__(self, "places", tuple(range(len(self.blobs))))
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a blob in front of another is not there."""
+        return self.places != tuple(range(len(self.blobs)))
 
 
 @dataclass(frozen=True)
@@ -98,13 +119,17 @@ class WeightsFile:
         Raises
         ------
         WeightsError
-            Two layers with blobs and one name.
+            Two layers with blobs and one name, or a layer without some of its blobs.
         """
         loaded: dict[str, list[np.ndarray]] = {}
         for layer in self.layers:
             if layer.blobs:
                 if layer.name in loaded:
                     raise WeightsError(f"two layers named '{layer.name}' have weights", self.path)
+                if layer.has_gaps:
+                    raise WeightsError(f"the blobs of layer '{layer.name}' should be numbered 0, 1, ...; got "
+                                       f"{list(layer.places[:10])}: the others are shared with another layer, load it "
+                                       "into its net and save that", self.path)
                 blobs = [blob.load() for blob in layer.blobs]
                 if natural:
                     blobs = [blob.reshape(_natural(layer.type, i, blob.shape)) for i, blob in enumerate(blobs)]

@@ -100,6 +100,7 @@ BAD = {
     "sparse chunks": (lambda f, p: f.create_dataset("data/a/0", (10**6, 10**6), "f4", chunks=(10, 10)), "are stored"),
     "bomb": (lambda f, p: f.create_dataset("data/a/0", (10**6, 10**5), "f4", chunks=(10, 10), compression="gzip"),
              "far more than its 0 stored bytes"),
+    "cycle": (lambda f, p: f.create_group("data").__setitem__("a", f["data"]), "linked twice"),
     "deep": (lambda f, p: f.create_group("data/" + "a/" * 40), "nest deeper than 32"),
 }
 
@@ -117,6 +118,17 @@ def test_compressed_data_read(path):
     data = np.zeros((100, 100), np.float32)
     make(path, lambda file: file.create_dataset("data/a/0", data=data, compression="gzip"))
     assert np.array_equal(read_hdf5(path).arrays()["a"][0], data)
+
+
+def test_links_that_multiply_groups_are_refused_at_once(path):
+    def build(file):
+        group = file.create_group("data")
+        for _ in range(31):
+            below = group.create_group("a")
+            group["b"], group = below, below
+
+    with pytest.raises(WeightsError, match="linked twice"):
+        read_hdf5(make(path, build))
 
 
 def test_too_many_groups_are_refused(path, monkeypatch):
