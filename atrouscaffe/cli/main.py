@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, the command's own status, 2 for an error that the user can mend, 130 when interrupted.
     """
     argv = respell(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its decoders' warnings are errors of ours already
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what its decoders complain of are errors of ours already
     debug = "--debug" in argv
     try:
         args = build_parser(_command_of(argv)).parse_args(argv)
