@@ -199,22 +199,24 @@ class Lattice:
         words = factor.shape[1]
         self.ids = np.empty((self.points, taps), np.int32)
         self.weights = np.empty((self.points, taps), np.float32)
-        embed = lattice_cpu.make_embed(dims, words)
+        usual = kind == np.float32 and words == 1
+        embed = lattice_cpu.make_embed(*((dims, 1) if usual and dims in (2, 5) else (0, 0)))
+        fixed = 1 if usual else 0
         starts = self.cut.starts
         keys: list[np.ndarray] = [np.empty(0, np.uint64)] * self.cut.chunks
 
         def work(c: int) -> None:
-            keys[c] = embed(features, self.points, self.cut.order, starts[c], starts[c + 1], scale, steps, low_digit,
-                            factor.ravel(), self.ids.ravel(), self.weights.ravel())
+            keys[c] = embed(dims, words, features, self.points, self.cut.order, starts[c], starts[c + 1], scale, steps,
+                            low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel())
 
         parallel(work, self.cut.chunks)
         self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)
         refuse_above(budget if self.row_starts[-1] <= MAX_NUMBERED else 0,
                      lattice_bytes(self.points, dims, int(self.row_starts[-1])), what)
         self.named = np.empty(self.row_starts[-1], np.int32)  # vertex of each row
-        found, slots = lattice_cpu.make_merge(words)(np.concatenate(keys), self.named)
+        found, slots = lattice_cpu.make_merge(fixed)(words, np.concatenate(keys), self.named)
         self.vertices = found.size // words
-        self._link(found, slots, factor, lattice_cpu.make_link(words))
+        self._link(found, slots, factor, lattice_cpu.make_link(fixed))
         self.first = np.zeros(self.vertices + 1, np.int32)
         self.copies = np.empty(self.named.size, np.int32)
         lattice_cpu.index_copies(self.named, self.first, self.copies)
@@ -230,7 +232,7 @@ class Lattice:
 
         def work(n: int) -> None:
             j, a, b = pieces[n]
-            link(keys, slots, spans[j], a, b, self.neighbours[j, 0], self.neighbours[j, 1])
+            link(factor.shape[1], keys, slots, spans[j], a, b, self.neighbours[j, 0], self.neighbours[j, 1])
 
         parallel(work, len(pieces))
 

@@ -36,16 +36,18 @@ def rehash(slots, keys, count, words, spare):
 
 
 @functools.cache
-def make_embed(dims: int, words: int):
-    """Return the function that embeds a chunk of points, compiled for `dims` features and `words` of key."""
-    taps = dims + 1
+def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
+    """Return the function that embeds a chunk of points; numbers other than 0 are compiled in."""
 
     @jit
-    def embed(features, points, order, start, stop, scale, steps, low, factor, ids, weights):
+    def embed(dims, words, features, points, order, start, stop, scale, steps, low, factor, ids, weights):
         """Write vertex numbers (within the chunk) and barycentric weights of points start … stop-1.
 
         Returns the keys of the chunk's vertices, `words` numbers each, in order of first use.
         """
+        dims = fixed_dims if fixed_dims else dims
+        words = fixed_words if fixed_words else words
+        taps = dims + 1
         span = np.uint64(dims + 1)
         inverse = steps[dims + 2]
         capacity = 8192
@@ -180,15 +182,16 @@ def make_embed(dims: int, words: int):
 
 
 @functools.cache
-def make_merge(words: int):
-    """Return the function that joins the chunks' vertices, compiled for `words` of key."""
+def make_merge(fixed_words: int = 0):
+    """Return the function that joins the chunks' vertices; a number of words other than 0 is compiled in."""
 
     @jit
-    def merge(rows, named):
+    def merge(words, rows, named):
         """Number the distinct keys of `rows` in order of first use.
 
         Writes the number of each row to `named`; returns the distinct keys and the hash table.
         """
+        words = fixed_words if fixed_words else words
         capacity = 8192
         spare = np.uint64(64 - 13)
         slots = np.full(capacity, -1, np.int32)
@@ -227,16 +230,17 @@ def make_merge(words: int):
 
 
 @functools.cache
-def make_link(words: int):
-    """Return the function that finds neighbours along one axis, compiled for `words` of key."""
+def make_link(fixed_words: int = 0):
+    """Return the function that finds neighbours along one axis; a number of words other than 0 is compiled in."""
 
     @jit
-    def link(keys, slots, step, start, stop, ahead, behind):
+    def link(words, keys, slots, step, start, stop, ahead, behind):
         """Write which vertices lie one step ahead and behind of vertices start … stop-1.
 
         Every vertex is ahead of at most one other, so ranges never write to the same place; both
         outputs must come filled with the number for "none".
         """
+        words = fixed_words if fixed_words else words
         mask = np.uint64(slots.size - 1)
         spare = np.uint64(64)
         while np.int64(slots.size) >> np.int64(np.uint64(64) - spare) > 1:

@@ -19,6 +19,7 @@ from atrouscaffe.runtime.threads import chunks, parallel
 __all__ = ["NORMALIZATIONS", "Kernel", "MeanField", "Outcome", "choose_labels"]
 
 NORMALIZATIONS = ("after", "before", "symmetric", "none")
+UNROLLED = ((0, 3, 9),)  # position and bilateral kernel of a colour image: the loops over taps are unrolled
 NEGLIGIBLE = 0.03  # labels whose belief is proved to stay below this everywhere may be pruned
 
 
@@ -324,7 +325,8 @@ class _Run:
 
         joined, cut, keep = self.joined, self.cut, self.keep
         starts, rows = cut.starts, joined.row_starts
-        update = meanfield_cpu.make_update(self.lanes, tuple(joined.tap_starts.tolist()))
+        usual = tuple(joined.tap_starts.tolist())
+        update = meanfield_cpu.make_update(self.lanes, usual if usual in UNROLLED else ())
         ids, weights = joined.ids.ravel(), joined.weights.ravel()
         after, before = joined.after.ravel(), joined.before.ravel()
         splat = not last or (self.measure and not discard)
@@ -337,9 +339,10 @@ class _Run:
             stored = keep or not last
             beliefs = self.beliefs if stored else aligned((starts[c + 1] - starts[c]) * self.width)
             base = 0 if stored else starts[c]
-            update(starts[c], starts[c + 1], rows[c], rows[c + 1], self.blocks, joined.named, self.buffers[0],
-                   self.logits, ids, weights, after, before, beliefs, base, self.partial, local, scratch, self.rest,
-                   self.slack, figures[c], first, keep or last, splat, self.relax, self.measure and not first)
+            update(starts[c], starts[c + 1], rows[c], rows[c + 1], joined.tap_starts, self.blocks, joined.named,
+                   self.buffers[0], self.logits, ids, weights, after, before, beliefs, base, self.partial, local,
+                   scratch, self.rest, self.slack, figures[c], first, keep or last, splat, self.relax,
+                   self.measure and not first)
             if (last or self.watch is not None) and not discard:
                 self._write(c, beliefs, base)
             self.spare.append((local, scratch))

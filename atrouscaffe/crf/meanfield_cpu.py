@@ -184,14 +184,18 @@ def join(start, stop, offset, ids, weights, column, joined_ids, joined_weights):
 
 
 @functools.cache
-def make_update(lanes: int, tap_starts: tuple[int, ...]):
-    """Return the mean-field pass over a chunk, compiled for vectors of `lanes` labels."""
+def make_update(lanes: int, fixed: tuple[int, ...] = ()):
+    """Return the mean-field pass over a chunk, compiled for vectors of `lanes` labels.
 
-    kernels = len(tap_starts) - 1
-    taps = tap_starts[-1]
+    Where `fixed` says at which taps kernels begin, loops over them are unrolled; else `tap_starts` counts.
+    """
+    unrolled = len(fixed) > 1
+    fixed = fixed if unrolled else (0, 0)
+
+    fixed_kernels, fixed_taps = len(fixed) - 1, fixed[-1]
 
     @jit
-    def update(start, stop, row_start, row_stop, blocks, named, vertices, logits, ids,
+    def update(start, stop, row_start, row_stop, tap_starts, blocks, named, vertices, logits, ids,
                weights, after, before, beliefs, base, partial, local, scratch, rest, slack, figures, first, keep, splat,
                relax, measure):
         """Turn the vertices' values into the next beliefs of points start … stop-1.
@@ -214,6 +218,8 @@ def make_update(lanes: int, tap_starts: tuple[int, ...]):
             beliefs, and the largest error bound of the new ones.
         """
         width = lanes * blocks
+        kernels = fixed_kernels if unrolled else tap_starts.size - 1
+        taps = fixed_taps if unrolled else tap_starts[tap_starts.size - 1]
         pruned = rest.size > 0
         worst = np.float32(0)
         zero = fill(np.float32(0), lanes)
@@ -234,7 +240,9 @@ def make_update(lanes: int, tap_starts: tuple[int, ...]):
                     if not first:
                         for k in range(kernels):
                             message = zero
-                            for t in range(i * taps + tap_starts[k], i * taps + tap_starts[k + 1]):
+                            begin_tap = fixed[k] if unrolled else tap_starts[k]
+                            end_tap = fixed[k + 1] if unrolled else tap_starts[k + 1]
+                            for t in range(i * taps + begin_tap, i * taps + end_tap):
                                 at = np.int64(peek(ids, t)) * width + b * lanes
                                 message = muladd(fill(peek(weights, t), lanes), load(local, at, lanes), message)
                             value = muladd(fill(peek(after, i * kernels + k), lanes), message, value)
@@ -292,7 +300,9 @@ def make_update(lanes: int, tap_starts: tuple[int, ...]):
                     value = load(scratch, (i - begin) * width + b * lanes, lanes)
                     for k in range(kernels):
                         scaled = mul(fill(peek(before, i * kernels + k), lanes), value)
-                        for t in range(i * taps + tap_starts[k], i * taps + tap_starts[k + 1]):
+                        begin_tap = fixed[k] if unrolled else tap_starts[k]
+                        end_tap = fixed[k + 1] if unrolled else tap_starts[k + 1]
+                        for t in range(i * taps + begin_tap, i * taps + end_tap):
                             at = (row_start + np.int64(peek(ids, t))) * width + b * lanes
                             store(partial, at, muladd(fill(peek(weights, t), lanes), scaled, load(partial, at, lanes)))
         figures[3] = worst
