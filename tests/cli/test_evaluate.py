@@ -150,7 +150,7 @@ def test_killed_runs_end_with_the_same_figures_and_repeat_nothing(place, tmp_pat
                 assert kept.setdefault(path, time_then) == time_then
     finished = len(kept) // 2
     assert 2 <= finished < 14, finished
-    (run / "crf" / ".2007_000013.png.0123456789ab.tmp").write_bytes(b"half")  # as a kill in the middle of writing leaves
+    (run / "crf" / ".2007_000013.png.0123456789ab.tmp").write_bytes(b"half")  # as a kill leaves
     subprocess.run([*command, "--out", run], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     same, told = figures(run / "evaluation.json")

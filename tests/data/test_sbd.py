@@ -30,7 +30,7 @@ def folders(tmp_path):
 def test_voc_takes_the_place_of_sbd(folders, tmp_path, capsys, palette):
     from PIL import Image
 
-    cls, voc, maps = folders
+    _, voc, maps = folders
     out = tmp_path / "SegmentationClassAug"
     words = ["sbd-to-png", str(tmp_path / "sbd"), str(out), "--voc", str(voc)] + (["--palette"] if palette else [])
     assert main(words) == 0

@@ -49,7 +49,10 @@ def test_first_layer_that_differs_is_the_changed_one(tmp_path):
 
 
 def test_nets_without_common_layers_are_refused(tmp_path):
-    other = Net(nets.finite().replace('"c', '"d').replace('"p"', '"q"').replace("score", "s").replace('"up"', '"u"'), TEST)
+    text = nets.finite()
+    for old, new in (('"c', '"d'), ('"p"', '"q"'), ("score", "s"), ('"up"', '"u"')):
+        text = text.replace(old, new)
+    other = Net(text, TEST)
     with pytest.raises(ArgumentError, match="matched by name"):
         list(compare(made(tmp_path), other))
 

@@ -56,7 +56,8 @@ def test_measured_effects_equal_those_of_plain_code(made):
         coarse = Segmenter(nets.finite(up=""), weights, mean=100, scale=0.02)
         coarse.net.blobs["data"].data[...] = coarse.prepare(image, (33, 41))
         scores = coarse.net.forward()["score"][0]
-        return np.stack([cv2.resize(plane, (41, 33)) for plane in scores])[:, :image.shape[0], :image.shape[1]].argmax(0)
+        large = np.stack([cv2.resize(plane, (41, 33)) for plane in scores])
+        return large[:, :image.shape[0], :image.shape[1]].argmax(0)
 
     unscaled = Segmenter(nets.finite(), weights, mean=0, scale=0.02)
     greys = [cv2.imread(str(sample.label), cv2.IMREAD_GRAYSCALE) for sample in samples]
