@@ -61,7 +61,8 @@ def forward_backward_all(forward: Pass, backward: Pass, size: int, blobs: Sequen
     total = _length({**inputs, **tops}, "forward_backward_all")
     outs: dict[str, list[np.ndarray]] = {}
     grads: dict[str, list[np.ndarray]] = {}
-    for batch, top_batch in zip_longest(batches(size, inputs), batches(size, tops), fillvalue={}):
+    nothing: dict[str, Any] = {}
+    for batch, top_batch in zip_longest(batches(size, inputs), batches(size, tops), fillvalue=nothing):
         _collect(outs, forward(blobs=blobs, **batch))
         _collect(grads, backward(diffs=diffs, **top_batch))
     return _join(outs, total), _join(grads, total)

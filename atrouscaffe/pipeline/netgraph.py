@@ -148,7 +148,7 @@ class Dot:
     def to_string(self) -> str:
         """Return Graphviz text."""
         lines = [f"digraph {_quoted(self.name)} {{", f"rankdir={self.rankdir};"]
-        lines += [part.to_string() for part in (*self.nodes, *self.edges)]
+        lines += [node.to_string() for node in self.nodes] + [edge.to_string() for edge in self.edges]
         return "\n".join([*lines, "}", ""])
 
     def create(self, prog: Any = None, format: str = "ps") -> bytes:

@@ -104,11 +104,12 @@ def mean_outputs(net: Net, iterations: int,
         Takes one line for each number of each pass.
     """
     _want(iterations)
-    loss, sums = 0.0, {}
+    loss = 0.0
+    sums: dict[str, np.ndarray] = {}
     for i in range(iterations):
         for name, array in net.forward().items():
             values = array.astype(np.float64).ravel()
-            sums[name] = sums.get(name, 0.0) + values
+            sums[name] = sums[name] + values if name in sums else values
             if say is not None:
                 for value in values[:1000]:
                     say(f"Batch {i}, {name} = {value:g}")

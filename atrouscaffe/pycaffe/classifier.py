@@ -80,7 +80,7 @@ class Classifier(Net):
             pictures = pictures[:, top:bottom, left:right]
         in_ = self.inputs[0]
         rows = np.stack([self.transformer.preprocess(in_, picture) for picture in pictures])
-        predictions = self.forward_all(**{in_: rows})[self.outputs[0]]
+        predictions = self.forward_all(None, **{in_: rows})[self.outputs[0]]
         if oversample:
             predictions = predictions.reshape(len(predictions) // 10, 10, -1).mean(1)
         return predictions

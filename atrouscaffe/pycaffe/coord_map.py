@@ -110,7 +110,7 @@ def _ancestors(top: Top) -> Iterator[tuple[Top, Map]]:
         yield here, maps[here]
         inputs = here.fn.inputs[:1] if here.fn.type_name == "Crop" else here.fn.inputs  # the second gives sizes only
         try:
-            step = coord_map(here.fn) if inputs else None
+            step = coord_map(here.fn) if inputs else (None, 1, 0)
         except UndefinedMapException:
             continue
         for below in inputs:

@@ -63,7 +63,7 @@ class Detector(Net):
                 found.append({"window": window, "prediction": None, "filename": filename})
         if not rows:
             return found
-        predictions = self.forward_all(**{in_: np.stack(rows)})[self.outputs[0]]
+        predictions = self.forward_all(None, **{in_: np.stack(rows)})[self.outputs[0]]
         for detection, prediction in zip(found, predictions):
             detection["prediction"] = prediction
         return found
@@ -119,7 +119,7 @@ class Detector(Net):
         in_ = self.inputs[0]
         back = np.argsort(self.transformer.transpose[in_])
         self.crop_dims = np.array(self.blobs[in_].data.shape[1:])[back]
-        self.context_pad = context_pad
+        self.context_pad = context_pad or 0
         if not context_pad:
             return
         if 2 * context_pad >= self.blobs[in_].width:

@@ -46,10 +46,11 @@ def get_layer_lr_mult(layer: Any) -> tuple[float, float]:
     """
     if layer.type not in _LEARNING:
         raise ArgumentError(f"{layer.type} layers do not have a learning rate multiplier")
-    rates = [param.lr_mult for param in layer.param]
+    rates: list[float] = [param.lr_mult for param in layer.param]
     if len(rates) > 2:
         raise ArgumentError(f"layer {layer.name!r}: expected at most two param messages, got {len(rates)}")
-    return tuple([*rates, 1.0, 1.0][:2])  # type: ignore[return-value]
+    weights, biases, *_ = [*rates, 1.0, 1.0]
+    return weights, biases
 
 
 def get_layer_label(layer: Any, rankdir: str, display_lrm: bool = False) -> str:
@@ -59,7 +60,7 @@ def get_layer_label(layer: Any, rankdir: str, display_lrm: bool = False) -> str:
     if layer.type == "Pooling":
         kind = f"{layer.type} {get_pooling_types_dict()[layer.pooling_param.pool]}"
     lines = [layer.name, f"({kind})"]
-    window = None
+    window: tuple[Any, ...] | None = None
     if layer.type == "Pooling":
         param = layer.pooling_param
         window = (param.kernel_size, param.stride, param.pad)

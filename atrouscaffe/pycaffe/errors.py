@@ -9,19 +9,23 @@ where) and the builtin that scripts expect.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
+from typing import Any
 
 from atrouscaffe.errors import AtrousCaffeError
 
 __all__ = ["errors_also"]
 
 
-@functools.cache
+_classes: dict[tuple[type, type], Any] = {}
+
+
 def _joined(cls: type[AtrousCaffeError], builtin: type[Exception]) -> type[AtrousCaffeError]:
     """Return a subclass of both; it keeps the engine's name."""
-    return type(cls.__name__, (cls, builtin), {"__module__": cls.__module__, "__str__": cls.__str__,
-                                               "__doc__": cls.__doc__})
+    if (cls, builtin) not in _classes:
+        _classes[cls, builtin] = type(cls.__name__, (cls, builtin), {
+            "__module__": cls.__module__, "__str__": cls.__str__, "__doc__": cls.__doc__})
+    return _classes[cls, builtin]
 
 
 @contextlib.contextmanager

@@ -260,7 +260,8 @@ def _decode(filename: str) -> np.ndarray:
 
     data = read_bytes(filename)
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as file:
+            picture: Image.Image = file
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"picture of {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} are decoded",
                                 str(filename))
@@ -278,7 +279,7 @@ def _decode(filename: str) -> np.ndarray:
     return array / (255.0 if array.dtype == np.uint8 else 65535.0)
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """Resize a picture.
 
     Parameters
@@ -307,7 +308,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return (resized * span + low).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Cut the four corners and the centre out of each picture, and mirror them.
 
     Parameters

@@ -129,7 +129,7 @@ def test_every_name_stands_in_the_comparison():
     from atrouscaffe.pycaffe import coord_map, draw, io
 
     text = (ROOT / "docs" / "from-pycaffe.md").read_text()
-    words = set(re.findall(r"[\w.]+", text))
+    words = set(re.findall(r"\w+", text))
     names = {name for name in dir(caffe) if not name.startswith("__")} | set(io.__all__) | {
         name for name in (*coord_map.__all__, *draw.__all__) if not name.isupper()}
     names |= {name for cls in (caffe.Net, caffe.Solver) for name in vars(cls) if not name.startswith("_")}
