@@ -184,12 +184,24 @@ class Execution:
             for value, shape in zip(values, before):
                 value.shape = shape
             raise
+        alive = self._alive(first) if fed else {}
         for node in self.graph.nodes[first:]:
             for i, value in enumerate(node.tops):
                 self.blob(value).reshape(*values[value].shape)
                 if values[value].shape != before[value]:
                     self._set_loss_weight(node, i)
+            own = node.tops if not (fed and node.index == first) else ()
+            if any(values[value].shape != before[value] for value in (*node.bottoms, *own)):
+                self.contexts[node.index].saved.clear()
         self._lay_out()
+        for storage, array in alive.items():
+            self._storage[storage].array[...] = array
+
+    def _alive(self, last: int) -> dict[int, Any]:
+        """Return copies of what nodes up to `last` wrote into the arena for nodes behind it: a new one forgets it."""
+        return {value.storage: self._storage[value.storage].array.copy() for value in self.graph.values
+                if value.storage in self.plan.offsets and value.producer[0] <= last
+                and any(reader > last for reader, _ in value.readers)}
 
     def _infer(self, node: Node) -> list[tuple[int, ...]]:
         with blame(node.spec):
@@ -229,6 +241,7 @@ class Execution:
 
     def backward(self, last: int, first: int) -> None:
         """Run nodes `last` down to `first`, both included, from the gradients of their tops."""
+        self._check_inputs()
         written: set[int] = set()
         nodes = self.graph.nodes[first:last + 1]
         for node in nodes:

@@ -143,6 +143,17 @@ def test_a_data_layer_is_itself_in_layers_and_may_change_its_batch(make):
     assert net.blobs["count"].data.shape == (6,)
 
 
+def test_a_batch_that_changes_reaches_a_net_that_drops_its_blobs():
+    text = layer("count", "Counter") + "".join(
+        f'layer {{ name: "{top}" type: "Power" bottom: "{bottom}" top: "{top}" power_param {{ scale: 2 }} }}'
+        for bottom, top in (("count", "twice"), ("twice", "fourfold")))
+    net = atrouscaffe.Net(text, caffe.TEST, keep=[], allow_python_layers=True)
+    assert net.forward()["fourfold"].tolist() == [0, 4, 8, 12]
+    for size in (6, 3):
+        net.layers[0].next, net.layers[0].size = 1, size
+        assert net.forward()["fourfold"].tolist() == [4 * (1 + i) for i in range(size)]
+
+
 def test_parameters_are_the_nets(make, tmp_path):
     text = INPUT + layer("own", "Learner", "data")
     net = make(text)
