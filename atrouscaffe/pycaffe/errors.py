@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from atrouscaffe.errors import AtrousCaffeError
+from atrouscaffe.errors import AtrousCaffeError, FileMissingError
 
 __all__ = ["errors_also"]
 
@@ -36,4 +36,6 @@ def errors_also(builtin: type[Exception] = RuntimeError) -> Iterator[None]:
     except AtrousCaffeError as error:
         if isinstance(error, builtin):
             raise
-        raise _joined(type(error), builtin)(error.message, error.where).with_traceback(error.__traceback__) from None
+        opening = "Could not open file: " if isinstance(error, FileMissingError) else ""  # pycaffe's own words
+        joined = _joined(type(error), builtin)(opening + error.message, error.where)
+        raise joined.with_traceback(error.__traceback__) from None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import atrouscaffe.net
-from atrouscaffe.errors import ArgumentError, DeviceError
+from atrouscaffe.errors import ArgumentError, DeviceError, ShapeError
 from atrouscaffe.pipeline import glog
 from atrouscaffe.pycaffe import mode
 from atrouscaffe.pycaffe.errors import errors_also
@@ -57,18 +57,27 @@ class Net(atrouscaffe.net.Net):
         arrays = {}
         for name, array in given.items():
             array = np.asarray(array)
-            shape = self.blobs[name].shape if name in names else ()
-            if array.shape != shape and shape and array.shape[:1] == shape[:1]:
-                array = np.broadcast_to(array, shape)
-            arrays[name] = array
+            shape = self.blobs[name].shape if name in names else array.shape
+            if array.shape[:1] != shape[:1]:
+                raise ShapeError(f"{'Diff' if gradient else 'Input'} is not batch sized: {what} {name!r}: expected shape "
+                                 f"{shape}, got {array.shape}; reshape the blob first (net.blobs[name].reshape(...))")
+            arrays[name] = array if array.shape == shape else np.broadcast_to(array, shape)
         super()._fill(names, arrays, what, gradient)
+
+    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                **inputs: Any) -> dict[str, np.ndarray]:
+        """Run the net forward; `inputs`, where there are any, are all of the net's."""
+        if inputs and set(inputs) != set(self.inputs):
+            raise ArgumentError("Input blob arguments do not match net inputs: expected "
+                                f"{', '.join(self.inputs) or 'none'}, got {', '.join(inputs)}")
+        return super().forward(blobs, start, end, **inputs)
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                  **gradients: Any) -> dict[str, np.ndarray]:
         """Run the net backward; `gradients`, where there are any, are those of all outputs."""
         if gradients and set(gradients) != set(self.outputs):
-            raise ArgumentError(f"backward: expected a gradient for every output ({', '.join(self.outputs)}), "
-                                f"got {', '.join(gradients)}")
+            raise ArgumentError("Top diff arguments do not match net outputs: expected "
+                                f"{', '.join(self.outputs) or 'none'}, got {', '.join(gradients)}")
         return super().backward(diffs, start, end, **gradients)
 
     def _forward(self, start: int, end: int) -> float:
