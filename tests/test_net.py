@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from atrouscaffe import TEST, TRAIN, Net
-from atrouscaffe.errors import ArgumentError, BudgetError, FileAccessError, NameNotFoundError, ShapeError, WeightsError
+from atrouscaffe.errors import (
+    ArgumentError,
+    BudgetError,
+    FileAccessError,
+    GraphError,
+    NameNotFoundError,
+    ShapeError,
+    WeightsError,
+)
 
 TEXT = """
 name: "small"
@@ -120,6 +128,24 @@ def test_reshape_that_fails_is_refused_again_by_the_next_pass_and_can_be_undone(
             run()
     net.blobs["data"].reshape(*data.shape)
     np.testing.assert_array_equal(net.forward(data=data)["out"], whole)
+
+
+@pytest.mark.parametrize("layer", [
+    'type: "Dropout" bottom: "x" top: "x"', 'type: "Scale" bottom: "x" top: "x"', 'type: "PReLU" bottom: "x" top: "x"',
+    'type: "MVN" bottom: "x" top: "y"', 'type: "BatchNorm" bottom: "x" top: "y"',
+    'type: "SigmoidCrossEntropyLoss" bottom: "x" bottom: "data" top: "y"'])
+def test_backward_without_a_forward_in_these_shapes_is_refused(layer):
+    net = Net('force_backward: true input: "data" input_shape { dim: 2 dim: 3 dim: 5 } layer { name: "p" type: "Power" '
+              f'bottom: "data" top: "x" }} layer {{ name: "l" {layer} }}', TRAIN, seed=1)
+    with pytest.raises(GraphError, match="layer 'l'.*needs a forward pass"):
+        net.backward()
+    net.forward(data=np.ones((2, 3, 5)))
+    net.backward()
+    net.blobs["data"].reshape(4, 3, 5)
+    with pytest.raises(GraphError, match="needs a forward pass"):
+        net.backward()
+    net.forward(data=np.ones((4, 3, 5)))
+    net.backward()
 
 
 def test_reshape_above_the_budget_is_refused_again_by_the_next_pass(prototxt, data):

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import LayerError, ShapeError
+from atrouscaffe.errors import GraphError, LayerError, ShapeError
 from atrouscaffe.runtime.backend import CpuBackend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import Fields, LayerSpec, Phase
@@ -61,6 +61,13 @@ class Blueprint:
     learned: bool = True  # False: statistics, which no solver may touch (BatchNorm)
 
 
+class _Saved(dict):
+    """What forward left for backward; to miss something there means that backward came first."""
+
+    def __missing__(self, key: str) -> Any:
+        raise GraphError("backward needs a forward pass before it, in the present shapes of the inputs")
+
+
 class Context:
     """What one layer of one net may use while it runs.
 
@@ -75,7 +82,8 @@ class Context:
     rng : numpy.random.Generator
         The layer's own stream, seeded by net seed and layer index.
     saved : dict
-        From forward to the backward that follows (masks, indices). Not kept longer.
+        From forward to the backward that follows (masks, indices). Not kept longer, nor beyond a change
+        of shapes; a key that is not there raises GraphError.
     state : dict
         From one forward to the next (position in a list, order of an epoch); JSON's types only,
         since snapshots store it.
@@ -91,7 +99,7 @@ class Context:
         self.phase = phase
         self.keeps = True
         self.rng = rng
-        self.saved: dict[str, Any] = {}
+        self.saved: dict[str, Any] = _Saved()
         self.state: dict[str, Any] = {}
         self.propagate: tuple[bool, ...] = ()
         self.param_propagate: tuple[bool, ...] = ()

@@ -49,11 +49,11 @@ class Filter(Layer):
         for below, above in zip(bottom, top):
             above.reshape(len(kept), *below.shape[1:])
             above.array[...] = below.array[kept]
+        ctx.saved["kept"] = kept
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy back; items that were left out get zero."""
-        kept = np.flatnonzero(bottom[-1].array.ravel() != 0)
         for i, above in enumerate(top):
             if ctx.propagate[i]:
                 bottom[i].grad[...] = 0
-                bottom[i].grad[kept] = above.grad
+                bottom[i].grad[ctx.saved["kept"]] = above.grad

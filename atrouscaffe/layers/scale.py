@@ -84,7 +84,8 @@ class Scale(Layer):
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Sums of ``dy x`` into the factor, of ``dy`` into the bias; ``dy scale`` below."""
         x, dy = self._views(bottom, bottom[0].array, top[0].grad)
-        x = ctx.saved.get("bottom", x)
+        if bottom[0] is top[0]:
+            x = ctx.saved["bottom"]
         factor = params[0] if self.learned else bottom[1]
         if self.p.bias_term and ctx.param_propagate[-1]:
             params[-1].grad[...] += channel_sums(dy).reshape(params[-1].shape)
