@@ -171,6 +171,9 @@ class Graph:
         names = list(spec.tops) + [""] * (len(tops) - len(spec.tops))
         if len(names) != len(tops):
             raise GraphError(f"expected {len(tops)} tops, got {len(names)} ({', '.join(names)})")
+        if len(spec.loss_weights) > len(tops):
+            raise GraphError(f"loss_weight: expected at most {len(tops)}, one for each top, got "
+                             f"{len(spec.loss_weights)}")
         node.blueprints = tuple(layer.param_shapes(shapes))
         if len(spec.params) > len(node.blueprints):
             raise LayerError(f"expected at most {len(node.blueprints)} param entries (one a parameter blob), "

@@ -38,6 +38,7 @@ def graph(text, phase=TEST, **options):
     (layer("a", "ReLU", "data", "x") + layer("b", "ReLU", "x", "y") + layer("c", "ReLU", "x", "x"), "also reads"),
     (layer("a", "Pooling", "data", "data", "pooling_param { kernel_size: 2 }"), "cannot work in place"),
     (layer("a", "Eltwise", "data", "x"), "expected 2 or more bottoms"),
+    (layer("a", "ReLU", "data", "x", "loss_weight: 1 loss_weight: 2"), "loss_weight: expected at most 1"),
 ], ids=lambda value: value if len(value) < 30 else "net")
 def test_wrong_wiring_is_refused_with_place_and_reason(text, words):
     with pytest.raises(GraphError, match=words) as caught:
