@@ -24,11 +24,11 @@ from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, Sha
 from atrouscaffe.execution import Execution, Learnable
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
-from atrouscaffe.layers.base import Layer
 from atrouscaffe.layers.python import Python
 from atrouscaffe.runtime.backend import get_backend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import NetSpec, Phase
+from atrouscaffe.views import LayerView, Named
 from atrouscaffe.weights import LoadReport, copy_weights
 
 if TYPE_CHECKING:
@@ -36,40 +36,6 @@ if TYPE_CHECKING:
     from atrouscaffe.layers.memory_data import MemoryData
 
 __all__ = ["LayerView", "Learnable", "Net"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerView:
-    """A layer as pycaffe shows it: ``type``, ``name`` and ``blobs``."""
-
-    layer: Layer
-    blobs: list[Blob]
-
-    @property
-    def type(self) -> str:
-        """Caffe's type name."""
-        return self.layer.type
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return self.layer.name
-
-
-class _Named(OrderedDict):
-    """An ordered dict whose missing keys are explained."""
-
-    def __init__(self, what: str, hint: str, items: Iterable[tuple[str, Any]]) -> None:
-        super().__init__(items)
-        self.what, self.hint = what, hint
-
-    def __missing__(self, key: str) -> Any:
-        near = difflib.get_close_matches(str(key), list(self), n=1)
-        also = f"; the nearest name is {near[0]!r}" if near else ""
-        raise NameNotFoundError(f"the net has no {self.what} {key!r}{also}{self.hint}")
-
-    def __reduce__(self) -> tuple:
-        return (_Named, (self.what, self.hint, list(self.items())))
 
 
 class Net:
@@ -163,8 +129,8 @@ class Net:
         self._execution = Execution(self.graph, self.backend, self.dtype, keep=None if keep is None else tuple(keep),
                                     seed=self.seed, memory_budget=memory_budget)
         hint = "" if keep is None else "; this net keeps only inputs, outputs and what keep=[...] names"
-        self.blobs: OrderedDict[str, Blob] = _Named("blob", hint, self._execution.named_blobs())
-        self.params: OrderedDict[str, list[Blob]] = _Named("layer with parameters", "", [
+        self.blobs: OrderedDict[str, Blob] = Named("blob", hint, self._execution.named_blobs())
+        self.params: OrderedDict[str, list[Blob]] = Named("layer with parameters", "", [
             (node.spec.name, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params) if blobs])
         self.reports: list[LoadReport] = []
         for path in weight_paths(weights):
@@ -206,7 +172,7 @@ class Net:
     @property
     def layer_dict(self) -> OrderedDict[str, Any]:
         """Layers by name."""
-        return _Named("layer", "", zip(self._layer_names, self.layers))
+        return Named("layer", "", zip(self._layer_names, self.layers))
 
     @property
     def _layer_names(self) -> list[str]:

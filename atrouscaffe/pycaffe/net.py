@@ -59,8 +59,8 @@ class Net(atrouscaffe.net.Net):
             array = np.asarray(array)
             shape = self.blobs[name].shape if name in names else array.shape
             if array.shape[:1] != shape[:1]:
-                raise ShapeError(f"{'Diff' if gradient else 'Input'} is not batch sized: {what} {name!r}: expected shape "
-                                 f"{shape}, got {array.shape}; reshape the blob first (net.blobs[name].reshape(...))")
+                raise ShapeError(f"{'Diff' if gradient else 'Input'} is not batch sized: {what} {name!r}: expected "
+                                 f"shape {shape}, got {array.shape}; reshape the blob first")
             arrays[name] = array if array.shape == shape else np.broadcast_to(array, shape)
         super()._fill(names, arrays, what, gradient)
 
