@@ -27,13 +27,15 @@ EXPANSION = 6
 FEATURES = "expanded_conv_16/project"
 CLASSES = 21
 FC6, FC7, HOLE = 256, 256, 12
-DROPOUT = "0.2"
+DROPOUT = "0.05"
 TEACHER_CHANNELS = 256
 CROP, BATCH = 321, 4  # of the stage that trains every layer
-FEATURE_CROP, HEAD_BATCH = 385, 16  # of the stage that trains the head on features computed before
+FEATURE_CROP, HEAD_BATCH = 385, 8  # of the stage that trains the head on features computed before
 EVERY = 2  # features are kept at every second place in both directions: neighbours have little to add
 SCALES = ("0.6", "0.8", "1", "1", "1.25", "1.5")
 TEMPERATURE = 2
+NOISE, POOL_NOISE = "0.15", "0.2"  # share of features, and of their means, dropped before both heads
+HINTS = ("0.00005", "0.12", "0.00016", "0.0008")  # weights of fc6's, fc6_pool's, fc7's, fc8's distances from its layers
 FROZEN = ("param { lr_mult: 0 decay_mult: 0 }",) * 2
 LEARNED = ("param { lr_mult: 1 decay_mult: 1 }", "param { lr_mult: 2 decay_mult: 0 }")
 
@@ -58,22 +60,29 @@ class Writer:
     def __init__(self, prefix: str = "", learn: tuple[str, ...] = ()) -> None:
         self.prefix, self.learn = prefix, learn
 
-    def conv(self, name: str, bottom: str, outputs: int, options: str, *, filled: bool = False) -> str:
-        """Return a convolution whose top bears its name."""
-        filler = ' weight_filler { type: "msra" } bias_filler { type: "constant" }' if filled else ""
+    def conv(self, name: str, bottom: str, outputs: int, options: str, *, filled: bool = False,
+             alone: bool = False) -> str:
+        """Return a convolution whose top bears its name; `alone`: no gradient passes down through it."""
+        filler = ' weight_filler { type: "gaussian" std: 0.01 } bias_filler { type: "constant" }' if filled else ""
         name = self.prefix + name
-        return layer(name, "Convolution", (bottom,), (name,), *self.learn,
+        block = ["propagate_down: false"] if alone else []
+        return layer(name, "Convolution", (bottom,), (name,), *self.learn, *block,
                      f"convolution_param {{ num_output: {outputs} {options}{filler} }}")
 
-    def relu(self, name: str, kind: str = "ReLU6") -> str:
-        """Return an in-place rectifier behind a layer."""
+    def relu6(self, name: str) -> str:
+        """Return an in-place rectifier behind a layer of the trunk."""
         name = self.prefix + name
-        return layer(f"{name}/{kind.lower()}", kind, (name,), (name,))
+        return layer(f"{name}/relu6", "ReLU6", (name,), (name,))
+
+    def relu(self, name: str) -> str:
+        """Return a rectifier behind a layer of a head; its bottom stays, since losses look at it."""
+        name = self.prefix + name
+        return layer(f"{name}/relu", "ReLU", (name,), (f"{name}/relu",))
 
     def trunk(self) -> Iterator[str]:
         """Yield MobileNetV2 from `data` to 160 channels at stride 8."""
         yield self.conv("Conv", "data", STEM, "kernel_size: 3 pad: 1 stride: 2")
-        yield self.relu("Conv")
+        yield self.relu6("Conv")
         bottom, channels = self.prefix + "Conv", STEM
         for i, (outputs, stride, hole) in enumerate(BOTTLENECKS):
             name = f"expanded_conv_{i}" if i else "expanded_conv"
@@ -81,12 +90,12 @@ class Writer:
             if i:
                 wide = EXPANSION * channels
                 yield self.conv(f"{name}/expand", source, wide, "kernel_size: 1")
-                yield self.relu(f"{name}/expand")
+                yield self.relu6(f"{name}/expand")
                 source = f"{self.prefix}{name}/expand"
             step = f" stride: {stride}" if stride > 1 else ""
             holes = f" dilation: {hole}" if hole > 1 else ""
             yield self.conv(f"{name}/depthwise", source, wide, f"kernel_size: 3 pad: {hole}{step}{holes} group: {wide}")
-            yield self.relu(f"{name}/depthwise")
+            yield self.relu6(f"{name}/depthwise")
             yield self.conv(f"{name}/project", f"{self.prefix}{name}/depthwise", outputs, "kernel_size: 1")
             top = f"{self.prefix}{name}/project"
             if stride == 1 and outputs == channels:
@@ -95,32 +104,60 @@ class Writer:
                 top = added
             bottom, channels = top, outputs
 
-    def head(self, train: bool, bottom: str = FEATURES, hole: int = HOLE) -> Iterator[str]:
-        """Yield LargeFOV's head: fc6 with its hole, fc7, the classifier."""
-        yield self.conv("fc6", bottom, FC6, f"kernel_size: 3 pad: {hole} dilation: {hole}", filled=train)
-        yield self.relu("fc6", "ReLU")
-        yield self.conv("fc7", "fc6", FC7, "kernel_size: 1", filled=train)
-        yield self.relu("fc7", "ReLU")
-        if train:
-            yield layer("fc7/dropout", "Dropout", ("fc7",), ("fc7",), f"dropout_param {{ dropout_ratio: {DROPOUT} }}")
-        yield self.conv("fc8_voc12", "fc7", CLASSES, "kernel_size: 1", filled=train)
+    def image_pool(self, features: str, noise: bool = False) -> Iterator[str]:
+        """Yield the mean of the features over the image, with some dropped for `noise`."""
+        name = self.prefix + "image_pool"
+        yield layer(name, "Pooling", (features,), (name,), "pooling_param { pool: AVE global_pooling: true }")
+        if noise:
+            yield layer(f"{name}/noise", "Dropout", (name,), (name,),
+                        f"dropout_param {{ dropout_ratio: {POOL_NOISE} }}")
 
-    def teacher_head(self, crop: int) -> Iterator[str]:
+    def head(self, train: bool, side: int, bottom: str = FEATURES, hole: int = HOLE,
+             hints: int = 0) -> Iterator[str]:
+        """Yield LargeFOV's head: fc6 with its hole, beside it the image's mean, fc7, the classifier.
+
+        `side` is that of the score map; `hints`: layers follow the teacher's of the same shape, each by itself,
+        so that none waits for another. 1: all; 2: fc7 and the scores, the others stand still.
+        """
+        def hint(name: str, of: str, weight: str) -> Iterator[str]:
+            if hints == 1 or (hints == 2 and name in ("fc7", "fc8_voc12")):
+                loss = f"loss_hint_{name}"
+                yield layer(loss, "EuclideanLoss", (name, of), (loss,), f"loss_weight: {weight}")
+
+        yield self.conv("fc6", bottom, FC6, f"kernel_size: 3 pad: {hole} dilation: {hole}", filled=train)
+        yield from hint("fc6", "aspp0", HINTS[0])
+        yield self.relu("fc6")
+        yield self.conv("fc6_pool", "image_pool", FC6, "kernel_size: 1", filled=train)
+        yield from hint("fc6_pool", "image_pooling", HINTS[1])
+        yield self.relu("fc6_pool")
+        yield layer("fc6_pool_up", "Interp", ("fc6_pool/relu",), ("fc6_pool_up",),
+                    f"interp_param {{ height: {side} width: {side} }}")
+        yield layer("fc6_concat", "Concat", ("fc6/relu", "fc6_pool_up"), ("fc6_concat",))
+        if hints == 2:
+            self.learn = LEARNED
+        yield self.conv("fc7", "fc6_concat", FC7, "kernel_size: 1", filled=train, alone=hints > 0)
+        yield from hint("fc7", "concat_projection", HINTS[2])
+        yield self.relu("fc7")
+        if train and not hints:
+            yield layer("fc7/dropout", "Dropout", ("fc7/relu",), ("fc7/relu",),
+                        f"dropout_param {{ dropout_ratio: {DROPOUT} }}")
+        yield self.conv("fc8_voc12", "fc7/relu", CLASSES, "kernel_size: 1", filled=train, alone=hints > 0)
+        yield from hint("fc8_voc12", "logits_semantic", HINTS[3])
+
+    def teacher_head(self, side: int, features: str = "") -> Iterator[str]:
         """Yield the starting model's head: features of the whole image beside those of each place."""
-        side, features, wide = (crop - 1) // 8 + 1, self.prefix + FEATURES, TEACHER_CHANNELS
-        names = {n: self.prefix + n for n in ("image_pool", "image_pooling", "image_pooling_up", "aspp0", "concat")}
-        yield layer(names["image_pool"], "Pooling", (features,), (names["image_pool"],),
-                    "pooling_param { pool: AVE global_pooling: true }")
-        yield self.conv("image_pooling", names["image_pool"], wide, "kernel_size: 1")
-        yield self.relu("image_pooling", "ReLU")
-        yield layer(names["image_pooling_up"], "Interp", (names["image_pooling"],), (names["image_pooling_up"],),
+        features, wide, prefix = features or self.prefix + FEATURES, TEACHER_CHANNELS, self.prefix
+        up, concat = f"{prefix}image_pooling_up", f"{prefix}concat"
+        yield self.conv("image_pooling", f"{prefix}image_pool", wide, "kernel_size: 1")
+        yield self.relu("image_pooling")
+        yield layer(up, "Interp", (f"{prefix}image_pooling/relu",), (up,),
                     f"interp_param {{ height: {side} width: {side} }}")
         yield self.conv("aspp0", features, wide, "kernel_size: 1")
-        yield self.relu("aspp0", "ReLU")
-        yield layer(names["concat"], "Concat", (names["image_pooling_up"], names["aspp0"]), (names["concat"],))
-        yield self.conv("concat_projection", names["concat"], wide, "kernel_size: 1")
-        yield self.relu("concat_projection", "ReLU")
-        yield self.conv("logits_semantic", self.prefix + "concat_projection", CLASSES, "kernel_size: 1")
+        yield self.relu("aspp0")
+        yield layer(concat, "Concat", (up, f"{prefix}aspp0/relu"), (concat,))
+        yield self.conv("concat_projection", concat, wide, "kernel_size: 1")
+        yield self.relu("concat_projection")
+        yield self.conv("logits_semantic", f"{prefix}concat_projection/relu", CLASSES, "kernel_size: 1")
 
 
 def data_layer(crop: int, shuffle: bool = True) -> str:
@@ -146,39 +183,41 @@ HEADER = "# {what}\n# Written by tools/make_embedded.py; edit that, not this fil
 
 
 def features_net() -> str:
-    """Return the net that computes what the head is trained on: the whole starting model, on random crops."""
-    writer = Writer()
-
+    """Return the net that computes what the head is trained on: the starting model's trunk, on random crops."""
     def shrink(name: str, bottom: str, factor: int) -> str:
         return layer(name, "Interp", (bottom,), (name,), f"interp_param {{ shrink_factor: {factor} }}")
 
-    blocks = ['name: "deeplab-mnv2-largefov-features"', data_layer(FEATURE_CROP, shuffle=False), *writer.trunk(),
-              *writer.teacher_head(FEATURE_CROP), shrink("features", FEATURES, EVERY),
-              shrink("teacher", "logits_semantic", EVERY), shrink("labels", "label", 8 * EVERY)]
-    return HEADER.format(what="Before stage 1: the starting model's features, scores and labels of random crops.") \
+    blocks = ['name: "deeplab-mnv2-largefov-features"', data_layer(FEATURE_CROP, shuffle=False), *Writer().trunk(),
+              shrink("features", FEATURES, EVERY), shrink("labels", "label", 8 * EVERY)]
+    return HEADER.format(what="Before stage 1: the starting model's features and the labels of random crops.") \
         + "\n".join(blocks) + "\n"
 
 
-def head_net() -> str:
-    """Return the first stage's net: the head alone, on features of the trunk as it came."""
-    data = layer("data", "HDF5Data", (), ("features", "teacher", "labels"),
+def head_net(hints: int) -> str:
+    """Return the net of stages 1 and 2: the head alone, on features of the trunk as it came, beside the old head."""
+    data = layer("data", "HDF5Data", (), ("features", "labels"),
                  f'hdf5_data_param {{ source: "${{FEATURES}}" batch_size: {HEAD_BATCH} shuffle: true }}')
-    blocks = ['name: "deeplab-mnv2-largefov-head"', data,
-              *Writer(learn=LEARNED).head(True, "features", HOLE // EVERY),
-              *losses("fc8_voc12", "teacher", "labels", "1", "0.5")]
-    what = (f"Stage 1: the head alone. Features are kept at every second place, so its hole is {HOLE // EVERY} here "
-            f"for {HOLE}.")
+    noise = layer("noise", "Dropout", ("features",), ("noisy",), f"dropout_param {{ dropout_ratio: {NOISE} }}")
+    side, teacher = (FEATURE_CROP - 1) // (8 * EVERY) + 1, Writer(learn=FROZEN)
+    blocks = ['name: "deeplab-mnv2-largefov-head"', data, noise, *teacher.image_pool("noisy", noise=True),
+              *teacher.teacher_head(side, "noisy"),
+              *Writer(learn=LEARNED if hints == 1 else FROZEN).head(True, side, "noisy", HOLE // EVERY, hints),
+              *losses("fc8_voc12", "logits_semantic", "labels", "1", "0.1")]
+    which = "the head alone" if hints == 1 else "the head's last two layers"
+    what = (f"Stage {hints}: {which}. Features are kept at every second place, so its hole is {HOLE // EVERY} here "
+            f"for {HOLE}.\n# Both heads see the same features with some dropped: new ones at every pass.")
     return HEADER.format(what=what) + "\n".join(blocks) + "\n"
 
 
 def whole_net() -> str:
-    """Return the second stage's net: every layer learns; the starting model stands beside it as teacher."""
+    """Return the third stage's net: every layer learns; the starting model stands beside it as teacher."""
+    side, teacher, writer = (CROP - 1) // 8 + 1, Writer("teacher/", FROZEN), Writer(learn=LEARNED)
     blocks = ['name: "deeplab-mnv2-largefov"', data_layer(CROP), layer("silence", "Silence", ("size",), ()),
-              *Writer("teacher/", FROZEN).trunk(), *Writer("teacher/", FROZEN).teacher_head(CROP),
-              *Writer(learn=LEARNED).trunk(), *Writer(learn=LEARNED).head(True),
+              *teacher.trunk(), *teacher.image_pool("teacher/" + FEATURES), *teacher.teacher_head(side),
+              *writer.trunk(), *writer.image_pool(FEATURES), *writer.head(True, side),
               layer("fc8_interp", "Interp", ("fc8_voc12",), ("fc8_interp",), "interp_param { zoom_factor: 8 }"),
               *losses("fc8_interp", "teacher/logits_semantic", "label", "1", "1")]
-    return HEADER.format(what="Stage 2: every layer learns, from the labels and from the starting model.") \
+    return HEADER.format(what="Stage 3: every layer learns, from the labels and from the starting model.") \
         + "\n".join(blocks) + "\n"
 
 
@@ -186,7 +225,7 @@ def deploy_net() -> str:
     """Return the net that is used: an image in, scores at its size out."""
     head = 'name: "deeplab-mnv2-largefov"\ninput: "data"\n' + "".join(f"input_dim: {n}\n" for n in (1, 3, 513, 513))
     writer = Writer()
-    blocks = [*writer.trunk(), *writer.head(False),
+    blocks = [*writer.trunk(), *writer.image_pool(FEATURES), *writer.head(False, 65),
               layer("fc8_interp", "Interp", ("fc8_voc12",), ("fc8_interp",), "interp_param { zoom_factor: 8 }")]
     what = ("The embedded model: `data` is BGR, (x - 127.5) / 127.5, 0 beyond the image; sides of 8k + 1.")
     return HEADER.format(what=what) + head + "\n".join(blocks) + "\n"
@@ -194,10 +233,12 @@ def deploy_net() -> str:
 
 def solver(stage: int) -> str:
     """Return a stage's solver."""
-    net, rate, iterations, name = (("train_head", "0.02", 3000, "head"), ("train", "0.001", 600, "whole"))[stage - 1]
+    net, rate, iterations, clip, snapshot, name = (
+        ("train_head", "0.02", 1000, 80, 100, "head"), ("train_scores", "0.015", 300, 80, 100, "scores"),
+        ("train", "0.001", 60, 10, 10, "whole"))[stage - 1]
     lines = [f'net: "{net}.prototxt"', f"base_lr: {rate}", 'lr_policy: "poly"', "power: 0.9",
-             f"max_iter: {iterations}", "momentum: 0.9", "weight_decay: 0.0001", "clip_gradients: 10", "display: 20",
-             "average_loss: 20", f"snapshot: {(500, 50)[stage - 1]}", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',
+             f"max_iter: {iterations}", "momentum: 0.9", "weight_decay: 0.0001", f"clip_gradients: {clip}",
+             "display: 10", "average_loss: 20", f"snapshot: {snapshot}", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',
              "snapshot_format: HDF5", f"random_seed: {stage}"]
     return HEADER.format(what=f"Stage {stage}.") + "\n".join(lines) + "\n"
 
@@ -211,13 +252,14 @@ how well it does and what it is not good for.
 | --- | --- |
 | trunk | MobileNetV2 of half width to 160 channels, strides 8 in all, holes 2 and 4 where strides were |
 | fc6 | 3x3, {fc6} outputs, pad {hole}, hole {hole} (spans {span}) |
+| fc6_pool | the mean of all features, 1x1, {fc6} outputs, beside fc6 at every place |
 | fc7, classifier | 1x1, {fc7} outputs; 1x1, 21 outputs, `fc8_voc12` |
 | parameters | {parameters:,} |
 | input | BGR, (x - 127.5) / 127.5, sides of 8k + 1, 0 beyond the image |
-| training | `train_head.prototxt`, then `train.prototxt`; `tools/train_embedded.py` runs both |
+| training | `train_head.prototxt`, `train_scores.prototxt`, `train.prototxt`; see `tools/train_embedded.py` |
 
 - Batch normalisation is folded into the convolutions: the trunk starts from a model that came so.
-- `features.prototxt` is the starting model on random crops: what `train_head.prototxt` learns the head from.
+- `features.prototxt` is the starting model's trunk on random crops: what `train_head.prototxt` learns the head from.
 - `train.prototxt` trains every layer; the starting model stands beside it whole, under `teacher/`.
 - Placeholders: `${{DATA_ROOT}}` VOC's folder, `${{LIST}}` a list of images and label maps, `${{FEATURES}}` a list
   of HDF5 files, `${{SNAPSHOTS}}` a folder.
@@ -234,14 +276,16 @@ def parameters() -> int:
         total += (channels + 1) * wide if i else 0
         total += 10 * wide + (wide + 1) * outputs
         channels = outputs
-    return total + (9 * channels + 1) * FC6 + (FC6 + 1) * FC7 + (FC7 + 1) * CLASSES
+    return total + (10 * channels + 2) * FC6 + (2 * FC6 + 1) * FC7 + (FC7 + 1) * CLASSES
 
 
 def files() -> dict[str, str]:
     """Return every file as path under prototxt/ and text."""
     readme = README.format(fc6=FC6, fc7=FC7, hole=HOLE, span=2 * HOLE + 1, parameters=parameters())
-    texts = {"features.prototxt": features_net(), "train_head.prototxt": head_net(), "train.prototxt": whole_net(),
-             "deploy.prototxt": deploy_net(), "solver_head.prototxt": solver(1), "solver.prototxt": solver(2),
+    texts = {"features.prototxt": features_net(), "train_head.prototxt": head_net(1),
+             "train_scores.prototxt": head_net(2), "train.prototxt": whole_net(),
+             "deploy.prototxt": deploy_net(), "solver_head.prototxt": solver(1),
+             "solver_scores.prototxt": solver(2), "solver.prototxt": solver(3),
              "README.md": readme}
     return {f"{FOLDER}/{name}": text for name, text in texts.items()}
 

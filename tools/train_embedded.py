@@ -2,7 +2,8 @@
 """Train the embedded model on PASCAL VOC with this project's solver; docs/model-card.md tells the story.
 
     python tools/train_embedded.py features --voc VOC2012 --start START.caffemodel --out RUN
-    python tools/train_embedded.py head     --out RUN
+    python tools/train_embedded.py head     --start START.caffemodel --out RUN
+    python tools/train_embedded.py scores   --start START.caffemodel --out RUN
     python tools/train_embedded.py whole    --voc VOC2012 --start START.caffemodel --out RUN
     python tools/train_embedded.py ship     --start START.caffemodel --out RUN [--weights SNAPSHOT]
     python tools/train_embedded.py plot     --out RUN
@@ -30,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from atrouscaffe.data.palette import VOID, read_labels
-from atrouscaffe.errors import AtrousCaffeError, DataError
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError, DataError
 from atrouscaffe.formats.atomic import atomic_path, atomic_write
 from atrouscaffe.formats.hdf5 import write_hdf5
 from atrouscaffe.formats.weights import open_weights
@@ -41,7 +42,7 @@ from atrouscaffe.solver.solver import Event, Solver, get_solver
 from atrouscaffe.spec import TEST, TRAIN
 
 FOLDER = "deeplab-mnv2-largefov"
-SOLVERS = {"head": "solver_head.prototxt", "whole": "solver.prototxt"}
+SOLVERS = {"head": "solver_head.prototxt", "scores": "solver_scores.prototxt", "whole": "solver.prototxt"}
 SHIPPED = Path(__file__).resolve().parent.parent / "prototxt" / FOLDER / "voc12.caffemodel.h5"
 TEACHER = "teacher/"
 HOLD_OUT, DRAWS, SEED = 7, 80, 20
@@ -73,20 +74,20 @@ def split(voc: Path, out: Path) -> None:
 
 
 def features(voc: Path, start: Path, out: Path) -> None:
-    """Write RUN/features.h5: what the frozen trunk makes of random crops, the teacher's scores, the labels."""
+    """Write RUN/features.h5: what the frozen trunk makes of random crops, and their labels."""
     import h5py
 
     out.mkdir(parents=True, exist_ok=True)
     split(voc, out)
     net = Net(resource("prototxt", f"{FOLDER}/features.prototxt"), TRAIN, allow_paths=[voc, out], seed=SEED,
               variables={"DATA_ROOT": str(voc), "LIST": str(out / "balanced.txt")},
-              keep=["features", "teacher", "labels"])
-    net.copy_from(start)
+              keep=["features", "labels"])
+    net.copy_from(start, allow_missing=True)
     rows = len((out / "balanced.txt").read_text(encoding="utf-8").splitlines())
     with atomic_path(out / "features.h5") as temporary, h5py.File(temporary, "w") as file:
         for begin in range(0, rows, net.blobs["labels"].shape[0]):
             net.forward()
-            for name in ("features", "teacher", "labels"):
+            for name in ("features", "labels"):
                 part = net.blobs[name].data[:rows - begin]
                 if not begin:
                     file.create_dataset(name, (rows, *part.shape[1:]), np.float16)
@@ -104,16 +105,19 @@ def newest(out: Path, stage: str) -> Path | None:
 
 
 def begin(net: Net, stage: str, start: Path | None, out: Path) -> None:
-    """Fill a fresh net: stage `head` begins with its fillers, `whole` with the start and what `head` learned."""
-    if stage == "head" or start is None:
-        return
+    """Fill a fresh net from the starting model; later stages also with what the stage before learned."""
+    if start is None:
+        raise ArgumentError(f"{stage} needs --start")
     net.copy_from(start, allow_missing=True)
+    if stage == "head":
+        return
     for layer in open_weights(start).layers:
         for blob, record in zip(net.params.get(TEACHER + layer.name, []), layer.blobs):
             blob.data[...] = record.load().reshape(blob.shape)
-    state = newest(out, "head")
+    before = {"scores": "head", "whole": "scores"}[stage]
+    state = newest(out, before)
     if state is None:
-        raise DataError("expected a snapshot of the stage 'head'; run that first", str(out))
+        raise DataError(f"expected a snapshot of the stage {before!r}; run that first", str(out))
     net.copy_from(weights_of(state), allow_missing=True)
 
 
@@ -235,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="what to ship instead of the newest snapshot")
     options = parser.parse_args(argv)
     out = options.out.resolve()
-    needed = {"ship": ("start",), "plot": (), "head": ()}.get(options.stage, ("voc", "start"))
+    needed = {"plot": (), "features": ("voc", "start"), "whole": ("voc", "start")}.get(options.stage, ("start",))
     for name in needed:
         if getattr(options, name) is None:
             parser.error(f"{options.stage} needs --{name}")
