@@ -23,7 +23,7 @@ from atrouscaffe.crf.memory import MAX_NUMBERED, default_budget, inference_bytes
 from atrouscaffe.crf.presets import preset as find_preset
 from atrouscaffe.errors import ArgumentError
 
-__all__ = ["DenseCRF", "Inference", "refine", "refine_scores"]
+__all__ = ["DenseCRF", "Inference", "refine", "refine_scores", "score_crf"]
 
 INFER_OPTIONS = ("relax", "callback", "exact", "diagnostics", "tolerance")
 
@@ -404,6 +404,12 @@ def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequenc
     -------
     (L, H, W) float32
     """
+    return score_crf(unary, image, position, bilateral).infer(iterations, exact=True).probabilities
+
+
+def score_crf(unary: np.ndarray, image: np.ndarray | None, position: Sequence[tuple[float, float]] = (),
+              bilateral: Sequence[tuple[float, float, float]] = ()) -> DenseCRF:
+    """Return the CRF of the net's DenseCRF layer; arguments as `refine_scores`."""
     crf = DenseCRF(unary)
     for sigma, weight in position:
         crf.add_gaussian(sigma, weight)
@@ -412,4 +418,4 @@ def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequenc
             raise ArgumentError("image: expected the image that the bilateral kernels need, got None")
         for sigma_xy, sigma_rgb, weight in bilateral:
             crf.add_bilateral(image, sigma_xy, sigma_rgb, weight, channel_axis=0)
-    return crf.infer(iterations, exact=True).probabilities
+    return crf

@@ -16,7 +16,8 @@ import numpy as np
 from atrouscaffe.crf.densecrf import DenseCRF
 from atrouscaffe.errors import ArgumentError
 
-__all__ = ["Gradients", "Learning", "Trace", "backward", "fit_weights", "forward", "label_loss"]
+__all__ = ["Gradients", "Learning", "Trace", "backward", "fit_weights", "forward", "label_loss",
+           "unary_gradient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +123,20 @@ def _unit(kernel, filtered: np.ndarray) -> np.ndarray:
     if kernel.pattern is None:
         return filtered
     return filtered * kernel.pattern[:, None] if kernel.pattern.ndim == 1 else -kernel.pattern @ filtered
+
+
+def unary_gradient(crf: DenseCRF, iterations: int, gradient: np.ndarray) -> np.ndarray:
+    """Return the gradient with respect to the unary energies, in the unary's shape: the net layer's backward.
+
+    Parameters
+    ----------
+    crf : DenseCRF
+        With the labels at axis 0.
+    iterations : int
+    gradient : (L, H, W)
+        With respect to the beliefs after `iterations` updates.
+    """
+    return backward(crf, forward(crf, iterations), gradient).unary.reshape(crf.labels, *crf.shape)
 
 
 def label_loss(beliefs: np.ndarray, truth: np.ndarray, ignore: int = 255) -> tuple[float, np.ndarray]:

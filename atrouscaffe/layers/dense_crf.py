@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,15 +31,15 @@ class DenseCRF(Layer):
     First fork: the unary energy is -log softmax of the scores, the output are probabilities.
     Second fork and after: the unary energy is -scores; with output_probability false the output is
     log(max(Q, FLT_MIN)). Each image of a batch is filtered by its own colours (the original takes
-    the first image's for all) and exp is exact (the original's is off by up to 4e-6). No backward.
+    the first image's for all) and exp is exact (the original's is off by up to 4e-6). The original has
+    no backward; this one goes through the unrolled iterations, to the scores only.
     Source: ``densecrf_layer.cpp``.
     """
 
     type = "DenseCRF"
     options = "dense_crf_param"
     bottoms = (2, 3)
-    has_backward = False
-    backward_reads = ()
+    backward_reads = ("bottom",)
 
     def setup(self) -> None:
         """Check the kernels."""
@@ -77,22 +78,48 @@ class DenseCRF(Layer):
         """Run the mean field for each image."""
         from atrouscaffe.crf.densecrf import refine_scores
 
-        p, scores, result = self.p, bottom[0].data, top[0].data
+        p, result = self.p, top[0].data
         result[...] = 0
-        for n, (height, width) in enumerate(np.asarray(bottom[1].data).reshape(-1, 2).tolist()):
-            if not (1 <= height <= scores.shape[2] and 1 <= width <= scores.shape[3]):
-                raise DataError(f"bottom[1]: expected 1x1 to {scores.shape[2]}x{scores.shape[3]}, got {height:g}x"
-                                f"{width:g} for image {n}")
-            part = (slice(None), slice(int(height)), slice(int(width)))
-            image = None
-            if len(bottom) > 2:
-                image = np.ascontiguousarray(bottom[2].data[n][part], np.float32)
-            beliefs = refine_scores(np.ascontiguousarray(self._unary(scores[n][part]), np.float32), image,
-                                    tuple(zip(p.pos_xy_std, p.pos_w)),
-                                    tuple(zip(p.bi_xy_std, p.bi_rgb_std, p.bi_w)), p.max_iter)
+        for n, part in self._parts(bottom):
+            beliefs = refine_scores(*self._given(bottom, n, part), p.max_iter)
             if not p.output_probability and self.env.dialect != "v1":
                 beliefs = np.log(np.maximum(beliefs, np.finfo(np.float32).tiny))
             result[n][part] = beliefs
+
+    def _parts(self, bottom: Sequence[Blob]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """Yield each image's number and which part of its blob is the image."""
+        shape = bottom[0].shape
+        for n, (height, width) in enumerate(np.asarray(bottom[1].data).reshape(-1, 2).tolist()):
+            if not (1 <= height <= shape[2] and 1 <= width <= shape[3]):
+                raise DataError(f"bottom[1]: expected 1x1 to {shape[2]}x{shape[3]}, got {height:g}x{width:g} for "
+                                f"image {n}")
+            yield n, (slice(None), slice(int(height)), slice(int(width)))
+
+    def _given(self, bottom: Sequence[Blob], n: int, part: tuple[slice, ...]) -> tuple[Any, ...]:
+        """Return unary, image and kernels of one image."""
+        p, image = self.p, None
+        if len(bottom) > 2:
+            image = np.ascontiguousarray(bottom[2].data[n][part], np.float32)
+        unary = np.ascontiguousarray(self._unary(bottom[0].data[n][part]), np.float32)
+        return unary, image, tuple(zip(p.pos_xy_std, p.pos_w)), tuple(zip(p.bi_xy_std, p.bi_rgb_std, p.bi_w))
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Go back through the iterations, made once more; the kernels and the image get no gradient."""
+        if not ctx.propagate[0]:
+            return
+        from atrouscaffe.crf.densecrf import score_crf
+        from atrouscaffe.crf.learn import backward, forward
+
+        logarithm = not self.p.output_probability and self.env.dialect != "v1"
+        bottom[0].diff[...] = 0
+        for n, part in self._parts(bottom):
+            crf = score_crf(*self._given(bottom, n, part))
+            trace = forward(crf, self.p.max_iter)
+            arriving = top[0].diff[n][part].reshape(trace.last.shape)
+            if logarithm:
+                arriving = arriving / np.maximum(trace.last, np.finfo(np.float32).tiny)
+            # the softmax's constant cancels, so v1's -log softmax has the gradient of -scores
+            bottom[0].diff[n][part] = -backward(crf, trace, arriving).unary.reshape(bottom[0].diff[n][part].shape)
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """Every pixel is connected with every other."""

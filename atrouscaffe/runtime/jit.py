@@ -13,6 +13,7 @@ import hashlib
 import os
 import pickle
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from numba.core.caching import FunctionCache
 __all__ = ["cache_folder", "jit"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
+_cache_lock = threading.Lock()
 
 
 @functools.cache
@@ -96,10 +98,11 @@ def jit(function: Callable | None = None, *, fastmath: bool | set = False, inlin
                           boundscheck=boundscheck)
     folder = cache_folder()
     if folder is not None:
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(folder)  # read when the cache is made, so nobody else's functions move
-        try:
-            compiled._cache = _TolerantCache(function)
-        finally:
-            config.CACHE_DIR = before
+        with _cache_lock:  # functions are also made in worker threads
+            before = config.CACHE_DIR
+            config.CACHE_DIR = str(folder)  # read when the cache is made, so nobody else's functions move
+            try:
+                compiled._cache = _TolerantCache(function)
+            finally:
+                config.CACHE_DIR = before
     return compiled
