@@ -131,12 +131,12 @@ def trimap_svg(models: Sequence[Mapping[str, Any]], stored: Mapping[str, Mapping
     """
     panels = []
     for key, title in (("pixel_accuracy", "pixel accuracy in the band, %"), ("mean_iou", "mean IoU in the band, %")):
-        series = [Series(f"{name} (paper)", range(1, len(values) + 1), values, True)
+        series = [Series(f"{name.removeprefix('DeepLab-')} (paper)", range(1, len(values) + 1), values, True)
                   for name, values in (stored or {}).get(key, {}).items()]
-        for figures in models:
+        for number, figures in enumerate(models, 1):
             for kind in kinds_of(figures):
                 values = [float("nan") if v is None else v for v in figures[kind]["curves"][definition][key]]
-                name = name_of(figures) + (" + CRF" if kind == "crf" else "")
+                name = f"{number} {name_of(figures)[:11]} {kind}" if len(models) > 1 else f"ours, {kind}"
                 series.append(Series(name, range(1, len(values) + 1), values))
         panels.append(Panel(title, series))
     how = "the authors' dilated void" if definition == "void" else "distance from any border"

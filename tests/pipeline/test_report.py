@@ -10,7 +10,8 @@ import pytest
 from atrouscaffe.data.dataset import find_samples
 from atrouscaffe.pipeline.evaluate import evaluate, run_settings
 from atrouscaffe.pipeline.ledger import ledger
-from atrouscaffe.pipeline.report import confusion_svg, html_report, to_csv
+from atrouscaffe.pipeline.paper import paper_numbers
+from atrouscaffe.pipeline.report import confusion_svg, html_report, to_csv, trimap_svg
 from atrouscaffe.pipeline.segment import Segmenter
 from atrouscaffe.pipeline.sources import NetSource
 from atrouscaffe.pipeline.store import RunStore
@@ -56,6 +57,19 @@ def test_confusion_picture_has_the_matrix_in_it():
     text = confusion_svg(counts, ["one", "two"])
     for told in ("one taken for two: 10.00 % (10 pixels)", "two taken for one: 25.00 % (25 pixels)"):
         assert told in text
+
+
+def test_trimap_curves_bear_different_names(page):
+    alone = trimap_svg([page[1]], paper_numbers()["figure5_trimap_val"]["curves"])
+    assert {"ours, plain", "ours, crf", "MSc-CRF (paper)", "DeepLab (paper)"} <= names(alone)
+    assert "DeepLab-MSc-CRF" not in alone
+    several = trimap_svg([page[1], page[1]], None, "distance")
+    assert {"1 a &lt;net&gt; plain", "2 a &lt;net&gt; crf"} <= names(several)
+
+
+def names(svg):
+    """Return the names at the ends of the lines, without the values behind them."""
+    return {text.rpartition(" ")[0] for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)}
 
 
 def test_csv_has_one_figure_a_line(page):
