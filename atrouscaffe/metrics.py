@@ -125,7 +125,7 @@ class ConfusionMatrix:
         return float(_ratio(np.nansum(self.iou * self.counts.sum(1)), self.pixels))
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def _ratio(top: np.ndarray | int, bottom: np.ndarray | int) -> np.ndarray:
     """Divide; NaN where the divisor is 0."""
     top, bottom = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
