@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from atrouscaffe.errors import BudgetError, DataError, FileMissingError
 
 __all__ = ["Hdf5Rows"]
 
+T = TypeVar("T")
 MAX_BYTES = 2**33  # of one file's data sets in memory, as float32
 MAX_RATIO = 1100  # deflate compresses to no less than a thousandth
 
@@ -55,7 +57,7 @@ class Hdf5Rows:
         """Give the arrays back; they are read again when asked for."""
         self._arrays = None
 
-    def _open(self, work):
+    def _open(self, work: Callable[[Any], T]) -> T:
         import h5py
 
         if not os.path.isfile(self.path):
@@ -69,7 +71,7 @@ class Hdf5Rows:
             raise DataError(f"expected an HDF5 file with data sets {', '.join(self.names)}: {error}",
                             self.path) from None
 
-    def _shapes(self, file) -> list[tuple[int, ...]]:
+    def _shapes(self, file: Any) -> list[tuple[int, ...]]:
         import h5py
 
         shapes, total = [], 0

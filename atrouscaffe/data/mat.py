@@ -93,9 +93,9 @@ class _Elements:
 
 def _parse(data: bytes) -> dict[str, Any]:
     if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
-        kind = "MAT 7.3 (HDF5); save it with -v7" if data[:10] == b"MATLAB 7.3" or data[:4] == b"\x89HDF" else \
+        what = "MAT 7.3 (HDF5); save it with -v7" if data[:10] == b"MATLAB 7.3" or data[:4] == b"\x89HDF" else \
             f"another kind of file ({len(data)} bytes)"
-        raise DataError(f"expected a MAT file of level 5, got {kind}")
+        raise DataError(f"expected a MAT file of level 5, got {what}")
     elements = _Elements(memoryview(data)[128:], "<" if data[126:128] == b"IM" else ">")
     found: dict[str, Any] = {}
     while elements:

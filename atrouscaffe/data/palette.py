@@ -142,7 +142,7 @@ def decode_labels(data: bytes, *, colors: bool = False, max_pixels: int = MAX_PI
     # directly, and other kinds are opened by name.
     try:
         if header.kind == "PNG":
-            picture = PngImagePlugin.PngImageFile(io.BytesIO(data))
+            picture: Image.Image = PngImagePlugin.PngImageFile(io.BytesIO(data))
         else:
             picture = Image.open(io.BytesIO(data), formats=[{"PNM": "PPM"}.get(header.kind, header.kind.upper())])
         with picture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class VideoFile:
     def __init__(self, path: str | os.PathLike, rate: float) -> None:
         self.path, self.rate = Path(path), rate
         self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
-        self._writer = None
+        self._writer: Any = None
         self._size = (0, 0)
 
     def write(self, frame: np.ndarray) -> None:
@@ -88,7 +89,7 @@ class VideoFile:
 
         if self._writer is None:
             self._size = frame.shape[:2]
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.rate,
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.rate,
                                            (frame.shape[1], frame.shape[0]))
             if not self._writer.isOpened():
                 raise FileAccessError("OpenCV cannot write this video here", str(self.path))

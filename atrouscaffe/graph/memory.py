@@ -98,7 +98,8 @@ def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = F
         last = max([value.producer[0], *(node for node, _ in value.readers)])
         life = lives.setdefault(value.storage, [value.producer[0], last])
         life[1] = max(life[1], last)
-        if kept_names is None or value.name in kept_names:
+        constant = graph.nodes[value.producer[0]].spec.type == "DummyData"  # written once, or by the caller
+        if kept_names is None or value.name in kept_names or constant:
             kept.add(value.storage)
     parameter_bytes = graph.parameter_count() * itemsize
     kept_bytes = sum(sizes[storage] for storage in kept)

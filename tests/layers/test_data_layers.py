@@ -376,6 +376,16 @@ def test_what_was_written_to_dummy_data_before_the_first_pass_stays():
     assert net.forward()["a"].tolist() == [0, 5, 6]
 
 
+def test_constants_of_dummy_data_outlive_a_net_that_drops_blobs():
+    net = Net('''layer { name: "d" type: "DummyData" top: "a" dummy_data_param { shape { dim: 4 dim: 3 }
+        data_filler { value: 2 } } }
+        layer { name: "x" type: "Power" bottom: "a" top: "x" power_param { shift: 1 } }
+        layer { name: "y" type: "Power" bottom: "x" top: "y" power_param { shift: 1 } }
+        layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }''', TEST, keep=[])
+    for _ in range(3):
+        assert (net.forward()["z"] == 5).all()
+
+
 @pytest.mark.parametrize("body", ["shape { dim: 1 } shape { dim: 2 } shape { dim: 3 }", "shape { dim: 2 } num: 1",
                                   "num: 1 channels: 1 height: 1", "shape { dim: 70000 dim: 70000 }",
                                   "shape { dim: -1 }"])
