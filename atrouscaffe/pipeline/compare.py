@@ -103,7 +103,7 @@ def round_weights(net: Net, dtype: str) -> None:
                     blob.data[...] = blob.data.astype(np.float16)
             elif dtype == "bfloat16":
                 bits = np.ascontiguousarray(blob.data, np.float32).view(np.uint32).astype(np.uint64)
-                bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000  # to nearest, ties to even
-                blob.data[...] = bits.astype(np.uint32).view(np.float32)
+                rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000  # to nearest, ties to even
+                blob.data[...] = rounded.astype(np.uint32).view(np.float32)
             else:
                 raise ArgumentError(f"precision: expected float16 or bfloat16, got {dtype!r}")

@@ -128,7 +128,8 @@ def fig5(bench: Bench) -> list[Table]:
               if (figures := bench.figures(model)) is not None]
     path = bench.out / "fig5.svg"
     _write(path, trimap_svg(models, {key: stored[key] for key in ("pixel_accuracy", "mean_iou")}))
-    tables, lines = [], [["method", "figure", "width_px", "paper", "ours"]]
+    tables = []
+    lines: list[list[Any]] = [["method", "figure", "width_px", "paper", "ours"]]
     for key, title in (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy")):
         rows = []
         for name, (model, kind) in CURVES.items():
@@ -173,7 +174,7 @@ def _crf_seconds(bench: Bench, images: int = 3) -> float | None:
     from atrouscaffe.data.image import read_image
     from atrouscaffe.data.palette import read_labels
 
-    times = []
+    times: list[float] = []
     for sample in bench.samples()[:images]:
         if sample.label is None:
             continue

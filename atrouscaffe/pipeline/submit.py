@@ -122,7 +122,9 @@ def check_archive(path: str | os.PathLike, samples: Sequence[Sample], competitio
     """
     path = os.fspath(path)
     read_bytes(path, 2**34, "archive")  # missing, a folder, not allowed: said in our own words
-    folder, problems, seen = PurePosixPath(member_folder(competition, name)), [], set()
+    folder = PurePosixPath(member_folder(competition, name))
+    problems: list[str] = []
+    seen: set[str] = set()
     expected = {sample.id: sample for sample in samples}
     try:
         with tarfile.open(path) as archive:
