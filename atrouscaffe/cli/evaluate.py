@@ -107,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
 def _jobs(args: argparse.Namespace) -> list[argparse.Namespace]:
     """Return the options of each model."""
     jobs = [args]
-    for name, weights in pairs(args.also, "--also").items():
+    for word in args.also:  # one at a time: the same net may come with several weights
         job = copy.copy(args)
-        job.model, job.weights = name, weights
+        [(job.model, job.weights)] = pairs([word], "--also").items()
         jobs.append(job)
     return jobs
 
@@ -161,10 +161,14 @@ def _models(args: argparse.Namespace, samples: list[Any]) -> list[tuple[dict[str
     from atrouscaffe.pipeline.ledger import ledger
     from atrouscaffe.pipeline.store import RunStore
 
-    jobs, found = _jobs(args), []
+    jobs = _jobs(args)
+    found: list[tuple[dict[str, Any], dict[str, Path]]] = []
     for job in jobs:
         source, about = _source(job)
-        folder = _folder(args, Path(about["model"]).stem if len(jobs) > 1 else "", len(jobs) > 1)
+        titles = [figures["title"] for figures, _ in found if "title" in figures]
+        if about.get("title") in titles:
+            about["title"] += f" ({Path(str(about['weights'])).name})"
+        folder = _folder(args, f"{len(found) + 1}-{Path(about['model']).stem}" if len(jobs) > 1 else "", len(jobs) > 1)
         store = None
         if folder is not None:
             store = RunStore(folder, run_settings(source), scores=args.save_scores, fresh=args.fresh)

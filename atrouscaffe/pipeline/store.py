@@ -183,7 +183,7 @@ def fingerprint(segmenter: Segmenter) -> dict[str, Any]:
     for name, blobs in segmenter.net.params.items():
         weights.update(name.encode())
         for blob in blobs:
-            weights.update(memoryview(np.ascontiguousarray(blob.data)))
+            weights.update(np.ascontiguousarray(blob.data).data)
     return {"layers": layers.hexdigest()[:16], "weights": weights.hexdigest()[:16], "output": segmenter.deploy.score,
             "mean": segmenter.mean.ravel().tolist(), "scale": segmenter.scale,
             "channel_order": segmenter.channel_order, "size": list(segmenter.deploy.size)}

@@ -83,18 +83,20 @@ def test_several_models_and_predictions_stand_side_by_side(place, tmp_path, caps
     other = nets.weights(nets.finite(size=(93, 113)), tmp_path / "w2.caffemodel", seed=1)
     (tmp_path / "second.prototxt").write_text((path / "net.prototxt").read_text())
     out = tmp_path / "out"
-    assert main(["evaluate", *words, "--also", f"{tmp_path / 'second.prototxt'}={other}", "--limit", "2", "--out",
-                 str(out)]) == 0
+    assert main(["evaluate", *words, "--also", f"{tmp_path / 'second.prototxt'}={other}", "--also",
+                 f"{path / 'net.prototxt'}={other}", "--limit", "2", "--out", str(out)]) == 0
     models = json.loads((out / "evaluation.json").read_text())["models"]
-    assert len(models) == 2 and models[0]["plain"]["confusion"] != models[1]["plain"]["confusion"]
+    assert models[0]["plain"]["confusion"] != models[1]["plain"]["confusion"] == models[2]["plain"]["confusion"]
+    assert len({model["title"] for model in models}) == 3
+    assert {folder.name for folder in out.iterdir() if folder.is_dir()} == {"1-net", "2-second", "3-net"}
     capsys.readouterr()
-    assert main(["evaluate", "--voc", str(path), "--limit", "2", "--predictions", f"theirs={out / 'net' / 'plain'}",
+    assert main(["evaluate", "--voc", str(path), "--limit", "2", "--predictions", f"theirs={out / '1-net' / 'plain'}",
                  "--json", "-"]) == 0
     theirs = json.loads(capsys.readouterr().out)
     assert theirs["model"] == "theirs"
     assert theirs["plain"]["pixel_accuracy"] == models[0]["plain"]["pixel_accuracy"]
-    (out / "net" / "plain" / "2007_000000.png").write_bytes(encode_labels(np.full((90, 110), 255)))
-    assert main(["evaluate", "--voc", str(path), "--limit", "2", "--predictions", str(out / "net" / "plain")]) == 1
+    (out / "1-net" / "plain" / "2007_000000.png").write_bytes(encode_labels(np.full((90, 110), 255)))
+    assert main(["evaluate", "--voc", str(path), "--limit", "2", "--predictions", str(out / "1-net" / "plain")]) == 1
     assert "2007_000000.png: predicted label 255" in capsys.readouterr().out
 
 
