@@ -13,6 +13,9 @@ from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["AdaptiveBiasChannel"]
 
+MOST_ITERATIONS = 1000
+"""The forks' nets take 5; a forged number must not keep a processor for days."""
+
 
 @register
 class AdaptiveBiasChannel(Layer):
@@ -36,8 +39,9 @@ class AdaptiveBiasChannel(Layer):
 
     def setup(self) -> None:
         """Check the options."""
-        if self.p.num_iter < 1:
-            raise LayerError(f"adaptive_bias_channel_param.num_iter: expected at least 1, got {self.p.num_iter}")
+        if not 1 <= self.p.num_iter <= MOST_ITERATIONS:
+            raise LayerError(f"adaptive_bias_channel_param.num_iter: expected 1 to {MOST_ITERATIONS}, "
+                             f"got {self.p.num_iter}")
         if self.p.margin_others < 0:
             raise LayerError("adaptive_bias_channel_param.margin_others: expected at least 0, "
                              f"got {self.p.margin_others:g}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Context, Layer, Reach, Shape, register
 from atrouscaffe.ops.lrn import lrn_across, lrn_across_backward
@@ -43,6 +43,8 @@ class LRN(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """As the bottom."""
         self.want_rank(bottoms[0], 4)
+        if 0 in bottoms[0]:
+            raise ShapeError(f"bottom[0]: expected at least one value, got shape {bottoms[0]}")
         return [bottoms[0]]
 
     def _mean(self, values: np.ndarray) -> np.ndarray:

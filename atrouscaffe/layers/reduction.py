@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
 from atrouscaffe.runtime.blob import Blob
 
@@ -29,7 +30,10 @@ class Reduction(Layer):
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """The axes in front."""
-        return [tuple(bottoms[0][: self.axis(self.p.axis, len(bottoms[0]))])]
+        axis = self.axis(self.p.axis, len(bottoms[0]))
+        if 0 in bottoms[0][axis:]:
+            raise ShapeError(f"bottom[0]: expected at least one value behind axis {axis}, got shape {bottoms[0]}")
+        return [tuple(bottoms[0][:axis])]
 
     def _rows(self, array: np.ndarray, shape: Shape) -> np.ndarray:
         axis = self.axis(self.p.axis, len(shape))

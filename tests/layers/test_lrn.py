@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import LayerError, ShapeError
 from tests import naive
 from tests.check import check_layer, make_net
 
@@ -28,3 +28,10 @@ def test_lrn_when_within_channel_then_equals_loops(size, alpha, beta):
 def test_lrn_when_the_window_is_even_then_refused():
     with pytest.raises(LayerError, match="odd"):
         make_net(lrn("local_size: 4"), {"x": X})
+
+
+@pytest.mark.parametrize("region", ["ACROSS_CHANNELS", "WITHIN_CHANNEL"])
+def test_lrn_when_there_are_no_values_then_refused(region):
+    layer = f'layer {{ name: "n" type: "LRN" bottom: "x" top: "y" lrn_param {{ norm_region: {region} }} }}'
+    with pytest.raises(ShapeError, match="at least one value"):
+        make_net(layer, {"x": np.zeros((2, 3, 0, 5), np.float32)})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import LayerError, ShapeError
 from tests.check import check_layer, make_net
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
@@ -24,3 +24,9 @@ def test_reduction_when_an_axis_is_given_then_the_rest_is_one_number(operation, 
 def test_reduction_when_the_axis_is_not_there_then_refused():
     with pytest.raises(LayerError, match="axis"):
         make_net(reduction("axis: 4"), {"x": X})
+
+
+@pytest.mark.parametrize("operation", ["SUM", "MEAN"])
+def test_reduction_when_there_is_nothing_to_reduce_then_refused(operation):
+    with pytest.raises(ShapeError, match="at least one value"):
+        make_net(reduction(f"operation: {operation} axis: 1"), {"x": X[:, :, :0]})

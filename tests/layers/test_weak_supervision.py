@@ -233,7 +233,8 @@ def test_recorded_adaptive_bias_of_many_labels_promises_the_same(dialect, monkey
             check_adapted(x[n], y[n], labels, dict.fromkeys(range(4), 0.2))
 
 
-@pytest.mark.parametrize("options", ["num_iter: 0", "bg_portion: 1.5", "fg_portion: -0.1", "margin_others: -1"])
+@pytest.mark.parametrize("options", ["num_iter: 0", "num_iter: 2147483647", "bg_portion: 1.5", "fg_portion: -0.1",
+                                     "margin_others: -1"])
 def test_adaptive_bias_channel_names_bad_options(options):
     with pytest.raises(LayerError, match=options.split(":")[0]):
         run("AdaptiveBiasChannel", f"adaptive_bias_channel_param {{ {options} }}", x=np.zeros(SHAPE), s=lists([1], [2]))
