@@ -181,3 +181,17 @@ def test_a_folder_that_cannot_be_made_is_an_error(net, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), photo(9, 9))
     assert main(["segment", str(tmp_path / "a.png"), *options(net, tmp_path / "out")]) == 2
     assert "folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind, share", [("GIF", 0.5), ("TIFF", 0.6)])
+def test_opencvs_own_complaints_do_not_stand_beside_the_error(kind, share, net, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / f"half.{kind.lower()}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(path, kind)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    done = subprocess.run([sys.executable, "-m", "atrouscaffe", "segment", str(path), *options(net, tmp_path / "out")],
+                          capture_output=True, text=True, cwd=ROOT,
+                          env={name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
