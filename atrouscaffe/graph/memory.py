@@ -125,17 +125,23 @@ def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = F
 def _place(sizes: dict[int, int], lives: dict[int, list[int]]) -> tuple[dict[int, int], int]:
     """Give each storage an offset so that none overlaps another alive at the same time: largest first, lowest gap."""
     offsets: dict[int, int] = {}
+    alive: dict[int, list[int]] = {}  # node -> storages placed so far that live there
     arena = 0
     for storage in sorted(sizes, key=lambda s: (-sizes[s], s)):
-        need = -(-sizes[storage] // ALIGN) * ALIGN
-        first, last = lives[storage]
-        taken = sorted((offsets[other], offsets[other] + -(-sizes[other] // ALIGN) * ALIGN) for other in offsets
-                       if lives[other][0] <= last and first <= lives[other][1])
+        need = _aligned(sizes[storage])
+        nodes = range(lives[storage][0], lives[storage][1] + 1)
+        neighbours = {other for node in nodes for other in alive.get(node, ())}
         offset = 0
-        for begin, end in taken:
+        for begin, end in sorted((offsets[other], offsets[other] + _aligned(sizes[other])) for other in neighbours):
             if offset + need <= begin:
                 break
             offset = max(offset, end)
         offsets[storage] = offset
         arena = max(arena, offset + need)
+        for node in nodes:
+            alive.setdefault(node, []).append(storage)
     return offsets, arena
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGN) * ALIGN
