@@ -10,7 +10,7 @@ ONE_THREAD := ATROUSCAFFE_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 .PHONY: help demo test lint generate bench clean
 
 help:
-	@echo "make demo      refine a scribbled photograph; the picture goes to demo-output/"
+	@echo "make demo      segment two photographs, refine a scribbled one; pictures go to demo-output/"
 	@echo "make test      ruff, mypy, pytest (PYTEST_ARGS=..., JOBS=$(JOBS))"
 	@echo "make lint      ruff and mypy alone"
 	@echo "make generate  write the generated files again: prototxt/, docs/layers.md"
@@ -27,6 +27,7 @@ $(VENV)/.stamp-%: pyproject.toml setup.py | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.stamp-demo
+	$(BIN)/python tools/demo_photographs.py
 	$(BIN)/python tools/demo.py
 
 lint: $(VENV)/.stamp-test

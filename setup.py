@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 FOLDERS = ("kernels", "prototxt")
-SUFFIXES = {".cu", ".cuh", ".prototxt", ".md"}
+SUFFIXES = {".cu", ".cuh", ".prototxt", ".md", ".h5"}
 
 
 def data_files() -> list[tuple[str, str]]:

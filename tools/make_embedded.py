@@ -235,7 +235,7 @@ def solver(stage: int) -> str:
     """Return a stage's solver."""
     net, rate, iterations, clip, snapshot, name = (
         ("train_head", "0.02", 1000, 80, 100, "head"), ("train_scores", "0.015", 300, 80, 100, "scores"),
-        ("train", "0.001", 60, 10, 10, "whole"))[stage - 1]
+        ("train", "0.0002", 30, 10, 10, "whole"))[stage - 1]
     lines = [f'net: "{net}.prototxt"', f"base_lr: {rate}", 'lr_policy: "poly"', "power: 0.9",
              f"max_iter: {iterations}", "momentum: 0.9", "weight_decay: 0.0001", f"clip_gradients: {clip}",
              "display: 10", "average_loss: 20", f"snapshot: {snapshot}", 'snapshot_prefix: "${SNAPSHOTS}/' + name + '"',

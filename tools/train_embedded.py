@@ -12,7 +12,7 @@ VOC2012 holds ``JPEGImages``, ``SegmentationClass`` and the list ``list/train.tx
 DeepLab's lists have them). START is the starting model and teacher. Every seventh line of the list is held
 out for choices; the others are drawn so that each class is asked for equally often. A stage that is
 interrupted (Ctrl-C, SIGTERM, a crash) goes on from its newest snapshot when the same command is given
-again; what happened is in RUN/log.jsonl. `ship` writes the weights in half precision where the package
+again; what happened is in RUN/log.jsonl. `ship` writes the weights where the package
 expects them and says how they differ from the start; `plot` draws the log.
 """
 
@@ -25,7 +25,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ import numpy as np
 from atrouscaffe.data.palette import VOID, read_labels
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError, DataError
 from atrouscaffe.formats.atomic import atomic_path, atomic_write
-from atrouscaffe.formats.hdf5 import write_hdf5
 from atrouscaffe.formats.weights import open_weights
 from atrouscaffe.net import Net
 from atrouscaffe.pipeline.chart import Panel, Series, draw
@@ -173,18 +172,28 @@ def train(stage: str, voc: Path | None, start: Path | None, out: Path) -> None:
 
 
 def ship(start: Path, weights: Path, target: Path) -> None:
-    """Write the shipped weights in half precision; print what of the start is left in them."""
+    """Write the shipped weights; print what of the start is left in them."""
     net = Net(resource("prototxt", f"{FOLDER}/deploy.prototxt"), TEST)
     net.copy_from(weights, allow_missing=True)
-    write_hdf5(target, {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}, half=True)
+    write_shipped(target, {name: [blob.data for blob in blobs] for name, blobs in net.params.items()})
     same, total, unchanged = compare(target, start)
     print(f"{target}: {target.stat().st_size:,} bytes from {weights.name}; {total:,} of its numbers have one at the "
-          f"same place in the start, {same:,} of these ({same / total:.3%}) are equal in half precision; blobs that "
-          f"are wholly equal: {', '.join(unchanged) or 'none'}")
+          f"same place in the start, {same:,} of these ({same / total:.3%}) are equal in the precision shipped; "
+          f"blobs that are wholly equal: {', '.join(unchanged) or 'none'}")
+
+
+def write_shipped(target: Path, params: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write weights in half and biases in single precision: those are few, and their steps were small."""
+    import h5py
+
+    with atomic_path(target) as temporary, h5py.File(temporary, "w") as file:
+        for name, blobs in params.items():
+            for i, blob in enumerate(blobs):
+                file.create_dataset(f"data/{name}/{i}", data=blob.astype(np.float16 if i == 0 else np.float32))
 
 
 def compare(weights: Path, start: Path) -> tuple[int, int, list[str]]:
-    """Compare blobs of the same layer and shape in half precision.
+    """Compare blobs of the same layer and shape, in the precision in which `weights` has them.
 
     Returns
     -------
@@ -197,7 +206,7 @@ def compare(weights: Path, start: Path) -> tuple[int, int, list[str]]:
     same, total, unchanged = 0, 0, []
     for layer in open_weights(weights).layers:
         for i, (new, before) in enumerate(zip(layer.blobs, old.get(layer.name, ()))):
-            equal = new.load().ravel().astype(np.float16) == before.load().ravel().astype(np.float16)
+            equal = new.load().ravel() == before.load().ravel().astype(new.dtype)
             same, total = same + int(equal.sum()), total + equal.size
             if equal.all():
                 unchanged.append(f"{layer.name}[{i}]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from atrouscaffe.errors import ArgumentError
@@ -13,8 +14,9 @@ __all__ = ["add_model_options", "make_segmenter", "pairs"]
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which net runs, and how."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="NET", required=True,
-                       help="prototxt, or the name of a model of the paper, such as deeplab-largefov")
+    group.add_argument("--model", metavar="NET",
+                       help="prototxt, or the name of a model of the paper, such as deeplab-largefov; by default the "
+                            "embedded model, which knows VOC's 20 classes")
     group.add_argument("--weights", metavar="FILE", help="caffemodel (binary or HDF5); several with commas")
     group.add_argument("--allow-missing", action="store_true", help="run with weights that fit only in part")
     group.add_argument("--output", metavar="BLOB", help="blob of the scores, where the net has several outputs")
@@ -73,8 +75,13 @@ def _mean(text: str | None) -> Any:
 
 def make_segmenter(args: argparse.Namespace) -> Any:
     """Return the Segmenter that the options describe."""
+    from atrouscaffe.pipeline.registry import EMBEDDED
     from atrouscaffe.pipeline.segment import Segmenter
 
+    if args.model is None and args.weights is None:
+        args.model = EMBEDDED
+        print(f"atrouscaffe: no --model given, using the embedded model {EMBEDDED} (see docs/model-card.md)",
+              file=sys.stderr)
     budget = args.memory_budget
     if budget is not None and not 0 < budget < 1e9:
         raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|VIDEO")
     add_model_options(parser)
     out = parser.add_argument_group("results")
-    out.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made where it is missing")
+    out.add_argument("--out", default="segmented", metavar="DIR",
+                     help="folder for the results; made where it is missing (segmented)")
     out.add_argument("--no-overlay", action="store_true", help="write index PNGs only")
     out.add_argument("--alpha", type=float, default=0.55, metavar="A", help="share of colour in overlays (0.55)")
     out.add_argument("--save-scores", action="store_true", help="also write NAME.npz with the net's scores (C, H, W)")

@@ -13,8 +13,11 @@ from pathlib import Path
 from atrouscaffe.errors import ArgumentError, FileMissingError
 from atrouscaffe.resources import resource
 
-__all__ = ["KNOWN", "KnownModel", "by_name", "by_weights", "find_prototxt", "missing_weights"]
+__all__ = ["EMBEDDED", "KNOWN", "KnownModel", "by_name", "by_weights", "find_prototxt", "missing_weights",
+           "shipped_weights"]
 
+EMBEDDED = "deeplab-mnv2-largefov"
+"""The model that is used where none is named; its weights come with this package."""
 VOC_MEAN = (104.008, 116.669, 122.675)
 
 
@@ -37,6 +40,8 @@ class KnownModel:
         Preset of the CRF.
     weights : str
         File name that the authors gave the published weights.
+    shipped : str
+        Weights that come with this package: a file beside the net, "" where none do.
     parameters : int
         Numbers in it; the file is four times as many bytes and a little.
     published : str
@@ -56,6 +61,7 @@ class KnownModel:
     scale: float = 1.0
     crf: str = "paper"
     weights: str = ""
+    shipped: str = ""
     parameters: int = 0
     published: str = ""
     trained_on: str = ""
@@ -96,6 +102,10 @@ KNOWN: tuple[KnownModel, ...] = (
     _deeplab("deeplab-msc-largefov", "DeepLab-MSc-LargeFOV", 21_711_550, "DeepLab-MSc-LargeFOV",
              ("vgg128_ms_pool3_20M_largewin", "vgg128_ms_large_fov"), weights="train2_iter_8000.caffemodel",
              note=_LIKELY),
+    KnownModel(EMBEDDED, "DeepLab-MobileNetV2-LargeFOV, VOC (the embedded model)", EMBEDDED, (127.5,) * 3, 1 / 127.5,
+               crf=EMBEDDED, weights="voc12.caffemodel.h5", shipped="voc12.caffemodel.h5", parameters=1_016_037,
+               trained_on="602 images of VOC 2012 train; see docs/model-card.md", aliases=("embedded",),
+               sha256=("c0e4c0ccf4059cb8aca9efb8e0ca077f1fe683f7cbed18520e3b611842ab86d0",)),
     KnownModel("deeplabv3_mnv2_dm05_voc", "DeepLabv3, MobileNetV2 x0.5, VOC", mean=(127.5,) * 3, scale=1 / 127.5,
                crf="deeplabv3-mnv2", weights="deeplabv3_mnv2_dm05_voc.caffemodel", parameters=688_357,
                trained_on="VOC 2012 (set not stated)", aliases=("deeplabv3-mnv2",),
@@ -153,6 +163,11 @@ def find_prototxt(model: str | os.PathLike) -> Path:
         raise ArgumentError(f"model {known.name}: its net does not come with this package; give the deploy.prototxt "
                             "that comes with its weights")
     return resource("prototxt", f"{known.prototxt}/deploy.prototxt")
+
+
+def shipped_weights(model: KnownModel | None) -> Path | None:
+    """Return the weights of a model that come with this package, None where none do."""
+    return resource("prototxt", f"{model.prototxt}/{model.shipped}") if model is not None and model.shipped else None
 
 
 def missing_weights(model: KnownModel) -> str:

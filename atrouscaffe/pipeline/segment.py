@@ -18,7 +18,15 @@ from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
-from atrouscaffe.pipeline.registry import KnownModel, by_name, by_weights, find_prototxt, missing_weights
+from atrouscaffe.pipeline.registry import (
+    EMBEDDED,
+    KnownModel,
+    by_name,
+    by_weights,
+    find_prototxt,
+    missing_weights,
+    shipped_weights,
+)
 from atrouscaffe.pipeline.tiling import Axis
 from atrouscaffe.spec import TEST, NetSpec
 
@@ -51,8 +59,10 @@ class Segmenter:
     prototxt : path, text or NetSpec, optional
         The net: a deploy net, or a test net, whose data layer is then replaced by an input; or the
         name of a model of the paper (``"deeplab-largefov"``). May be left out with weights that are
-        known and whose net comes with this package.
-    weights : path or sequence of path
+        known and whose net comes with this package. Without net and weights, the embedded model
+        (`atrouscaffe.pipeline.registry.EMBEDDED`) is used.
+    weights : path or sequence of path, optional
+        May be left out for a model whose weights come with this package.
     device : str
     mean : float, sequence of float, or path, optional
         Subtracted from each channel, in the order in which channels go in; or a mean file.
@@ -109,6 +119,8 @@ class Segmenter:
         if tile is not None and tile < 1:
             raise ArgumentError(f"tile: expected at least 1 pixel, got {tile}")
         spec, self.model = _net_and_model(prototxt, weights, variables, dialect)
+        if weights is None and not allow_missing:
+            weights = shipped_weights(self.model)
         if weights is None and not allow_missing:
             raise ArgumentError(missing_weights(self.model) if self.model else
                                 "weights: expected a caffemodel, got none", spec.path)
@@ -364,6 +376,8 @@ def _net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | N
                    dialect: str | None) -> tuple[NetSpec, KnownModel | None]:
     """Read the net and find the known model that it, or its weights, belong to."""
     model = None
+    if prototxt is None and weights is None:
+        prototxt = EMBEDDED
     if prototxt is None:
         path = weights if isinstance(weights, (str, Path)) else None
         model = by_weights(path) if path is not None else None
