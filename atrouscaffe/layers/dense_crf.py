@@ -68,6 +68,10 @@ class DenseCRF(Layer):
             self.want_same((bottoms[0][0], 3, *bottoms[0][2:]), bottoms[2], "bottom[2] (image)")
         return [bottoms[0]]
 
+    def allows_gradient(self, bottom: int) -> bool:
+        """Only the scores have a gradient."""
+        return bottom == 0
+
     def _unary(self, scores: np.ndarray) -> np.ndarray:
         if self.env.dialect != "v1":
             return -scores
@@ -76,15 +80,22 @@ class DenseCRF(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Run the mean field for each image."""
-        from atrouscaffe.crf.densecrf import refine_scores
-
         p, result = self.p, top[0].data
         result[...] = 0
         for n, part in self._parts(bottom):
-            beliefs = refine_scores(*self._given(bottom, n, part), p.max_iter)
+            beliefs = self._beliefs(*self._given(bottom, n, part))
             if not p.output_probability and self.env.dialect != "v1":
                 beliefs = np.log(np.maximum(beliefs, np.finfo(np.float32).tiny))
             result[n][part] = beliefs
+
+    def _beliefs(self, unary: np.ndarray, *given: Any) -> np.ndarray:
+        """Return Q (L, H, W); in a float64 net by the plain steps that backward goes through."""
+        from atrouscaffe.crf.densecrf import refine_scores, score_crf
+        from atrouscaffe.crf.learn import forward
+
+        if unary.dtype == np.float32:
+            return refine_scores(unary, *given, self.p.max_iter)
+        return forward(score_crf(unary, *given), self.p.max_iter, unary=unary).last.reshape(unary.shape)
 
     def _parts(self, bottom: Sequence[Blob]) -> Iterator[tuple[int, tuple[slice, ...]]]:
         """Yield each image's number and which part of its blob is the image."""
@@ -100,7 +111,7 @@ class DenseCRF(Layer):
         p, image = self.p, None
         if len(bottom) > 2:
             image = np.ascontiguousarray(bottom[2].data[n][part], np.float32)
-        unary = np.ascontiguousarray(self._unary(bottom[0].data[n][part]), np.float32)
+        unary = np.ascontiguousarray(self._unary(bottom[0].data[n][part]))
         return unary, image, tuple(zip(p.pos_xy_std, p.pos_w)), tuple(zip(p.bi_xy_std, p.bi_rgb_std, p.bi_w))
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
@@ -113,8 +124,9 @@ class DenseCRF(Layer):
         logarithm = not self.p.output_probability and self.env.dialect != "v1"
         bottom[0].diff[...] = 0
         for n, part in self._parts(bottom):
-            crf = score_crf(*self._given(bottom, n, part))
-            trace = forward(crf, self.p.max_iter)
+            unary, *given = self._given(bottom, n, part)
+            crf = score_crf(unary, *given)
+            trace = forward(crf, self.p.max_iter, unary=unary)
             arriving = top[0].diff[n][part].reshape(trace.last.shape)
             if logarithm:
                 arriving = arriving / np.maximum(trace.last, np.finfo(np.float32).tiny)
