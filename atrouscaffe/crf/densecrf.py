@@ -19,9 +19,10 @@ import numpy as np
 from atrouscaffe.crf import features as feature_arrays
 from atrouscaffe.crf.lattice import Cut, Lattice, padded_lanes
 from atrouscaffe.crf.meanfield import NORMALIZATIONS, Kernel, MeanField
-from atrouscaffe.crf.memory import MAX_NUMBERED, default_budget, inference_bytes, refuse_above
+from atrouscaffe.crf.memory import MAX_NUMBERED, inference_bytes, refuse_above
 from atrouscaffe.crf.presets import preset as find_preset
 from atrouscaffe.errors import ArgumentError
+from atrouscaffe.runtime.budget import default_budget
 
 __all__ = ["DenseCRF", "Inference", "refine", "refine_scores", "score_crf"]
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atrouscaffe.crf.memory import MAX_NUMBERED, default_budget, lattice_bytes, refuse_above
+from atrouscaffe.crf.memory import MAX_NUMBERED, lattice_bytes, refuse_above
 from atrouscaffe.errors import ArgumentError
+from atrouscaffe.runtime.budget import default_budget
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["Cut", "Lattice", "aligned", "padded_lanes"]

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from atrouscaffe.errors import BudgetError
 
-from atrouscaffe.errors import ArgumentError, BudgetError
-
-__all__ = ["default_budget", "inference_bytes", "lattice_bytes", "refuse_above"]
+__all__ = ["inference_bytes", "lattice_bytes", "refuse_above"]
 
 MAX_NUMBERED = 2**31 - 1  # points, and rows of vertices, are numbered in 32 bits
-
-
-def default_budget() -> int:
-    """Return how many bytes a CRF may take: ``ATROUSCAFFE_MEMORY_BUDGET``, else 0.9 of this machine's memory.
-
-    Raises
-    ------
-    ArgumentError
-        The variable is no positive whole number.
-    """
-    text = os.environ.get("ATROUSCAFFE_MEMORY_BUDGET")
-    if text:
-        if not text.isdigit() or int(text) < 1:
-            raise ArgumentError(f"ATROUSCAFFE_MEMORY_BUDGET: expected a number of bytes, got {text!r}")
-        return int(text)
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return int(0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return 8 << 30
 
 
 def lattice_bytes(points: int, dims: int, rows: int | None = None, vertices: int | None = None) -> int:

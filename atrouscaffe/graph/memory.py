@@ -6,14 +6,14 @@ The plan is made from shapes alone, before anything is allocated.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from atrouscaffe.errors import ArgumentError, BudgetError
+from atrouscaffe.errors import BudgetError
 from atrouscaffe.graph.graph import Graph
+from atrouscaffe.runtime.budget import default_budget
 
-__all__ = ["MemoryPlan", "default_budget", "plan"]
+__all__ = ["MemoryPlan", "plan"]
 
 ALIGN = 64  # bytes: a cache line, and an AVX-512 register
 
@@ -47,24 +47,6 @@ class MemoryPlan:
     def peak_bytes(self) -> int:
         """Activations and parameters together."""
         return self.activation_bytes + self.parameter_bytes
-
-
-def default_budget() -> int:
-    """Return how many bytes a net may take: ``ATROUSCAFFE_MEMORY_BUDGET`` (bytes), else 0.9 of this machine's memory.
-
-    Raises
-    ------
-    ArgumentError
-        The variable is no positive whole number.
-    """
-    text = os.environ.get("ATROUSCAFFE_MEMORY_BUDGET")
-    if text:
-        if not text.isdigit() or int(text) < 1:
-            raise ArgumentError(f"ATROUSCAFFE_MEMORY_BUDGET: expected a number of bytes, got {text!r}")
-        return int(text)
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return int(0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return 8 << 30
 
 
 def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = False, itemsize: int = 4,

@@ -13,7 +13,7 @@ from atrouscaffe.data.voc import class_names
 from atrouscaffe.errors import ArgumentError, BudgetError
 from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.formats.prototxt import parse_net, read_net
-from atrouscaffe.graph.memory import default_budget, plan
+from atrouscaffe.graph.memory import plan
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.softmax import softmax
@@ -28,6 +28,7 @@ from atrouscaffe.pipeline.registry import (
     shipped_weights,
 )
 from atrouscaffe.pipeline.tiling import Axis
+from atrouscaffe.runtime.budget import default_budget
 from atrouscaffe.spec import TEST, NetSpec
 
 __all__ = ["Segmentation", "Segmenter"]

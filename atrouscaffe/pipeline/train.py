@@ -15,9 +15,10 @@ from pathlib import Path
 
 from atrouscaffe.errors import ArgumentError, BudgetError
 from atrouscaffe.graph.graph import Value
-from atrouscaffe.graph.memory import default_budget, plan
+from atrouscaffe.graph.memory import plan
 from atrouscaffe.net import Net
 from atrouscaffe.pipeline.trainlog import TrainLog, write_chart
+from atrouscaffe.runtime.budget import default_budget
 from atrouscaffe.solver import snapshot as snapshots
 from atrouscaffe.solver.solver import Event, Solver, get_solver
 from atrouscaffe.solver.spec import read_spec
