@@ -15,9 +15,8 @@ from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, 
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
-from atrouscaffe.graph.memory import plan
+from atrouscaffe.graph.memory import MemoryPlan, plan
 from atrouscaffe.layers.base import Context
-from atrouscaffe.runtime.backend import CpuBackend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import serial_blas
 
@@ -44,7 +43,7 @@ class Execution:
     Parameters
     ----------
     graph : Graph
-    backend : CpuBackend
+    backend : CpuBackend or CudaBackend
     dtype : dtype
     keep : sequence of str or None
         Blobs to keep beside inputs and outputs; the others share one arena. None keeps all.
@@ -66,14 +65,14 @@ class Execution:
         layer's number, for every layer of a pass.
     """
 
-    def __init__(self, graph: Graph, backend: CpuBackend, dtype: Any, *, keep: Sequence[str] | None, seed: int,
+    def __init__(self, graph: Graph, backend: Any, dtype: Any, *, keep: Sequence[str] | None, seed: int,
                  memory_budget: int | None) -> None:
         self.graph, self.backend, self.dtype = graph, backend, np.dtype(dtype)
         self.keep, self.memory_budget = keep, memory_budget
         for name in keep or ():
             if all(value.name != name for value in graph.values):
                 raise NameNotFoundError(f"keep: the net has no blob {name!r}", graph.net.path)
-        self.plan = plan(graph, keep=keep, itemsize=self.dtype.itemsize, budget=memory_budget)
+        self.plan = self._plan()
         self.contexts = [Context(backend, node.layer.env.phase,
                                  np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
                          for node in graph.nodes]
@@ -88,6 +87,11 @@ class Execution:
         self._make_params()
 
     # -- making ---------------------------------------------------------------------------------
+
+    def _plan(self) -> MemoryPlan:
+        """Plan the blobs' memory; where nobody named a budget, the device's own."""
+        budget = self.backend.memory_budget() if self.memory_budget is None else self.memory_budget
+        return plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget)
 
     def _make_blobs(self) -> None:
         count = 1 + max((value.storage for value in self.graph.values), default=-1)
@@ -120,7 +124,7 @@ class Execution:
             blobs = []
             with blame(node.spec):
                 for i, blueprint in enumerate(node.blueprints):
-                    blob = Blob(blueprint.shape, self.backend, self.dtype)
+                    blob = Blob(blueprint.shape, self.backend, self.dtype, parameter=True)
                     param = node.spec.param(i)
                     owner = owners.get(param.name) if param.name else None
                     if owner is not None:
@@ -179,7 +183,7 @@ class Execution:
                 for value, shape in zip(node.tops, tops):
                     values[value].shape = shape
             check_label_maps(self.graph)
-            self.plan = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=self.memory_budget)
+            self.plan = self._plan()
         except AtrousCaffeError:
             for value, shape in zip(values, before):
                 value.shape = shape
@@ -226,7 +230,7 @@ class Execution:
     def forward(self, first: int, last: int) -> None:
         """Run nodes `first` to `last`, both included."""
         self._check_inputs()
-        with serial_blas():
+        with serial_blas(), self.backend.active():
             for node in self.graph.nodes[first:last + 1]:
                 bottoms = [self.blob(value) for value in node.bottoms]
                 tops = [self.blob(value) for value in node.tops]
@@ -249,7 +253,7 @@ class Execution:
                 if node.layer.loss_weight(i) and self.graph.values[value].readers:
                     self._set_loss_weight(node, i)  # what its readers add comes on top
                     written.add(value)
-        with serial_blas():
+        with serial_blas(), self.backend.active():
             for node in reversed(nodes):
                 self._call("before_backward", node)
                 if node.backward:
@@ -292,7 +296,7 @@ class Execution:
 
     def loss(self) -> float:
         """Return the weighted sum of the losses of the last forward pass."""
-        return sum(node.layer.loss_weight(i) * float(self.blob(value).data.sum(dtype=np.float64))
+        return sum(node.layer.loss_weight(i) * float(self.blob(value).host().sum(dtype=np.float64))
                    for node in self.graph.nodes for i, value in enumerate(node.tops) if node.layer.loss_weight(i))
 
     # -- what a resumed run needs ---------------------------------------------------------------

@@ -68,6 +68,10 @@ class Net:
         Keep only these blobs, the inputs and the outputs; others share memory and are gone after
         their last reader. Such a net has no backward.
     device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : {"fp32", "tf32", "fp16"}, optional
+        What operands of convolutions and inner products are rounded to on a CUDA device; sums and blobs stay
+        float32.
     dtype : dtype, optional
         float32; float64 for checks.
     allow_paths : sequence of path, optional
@@ -107,13 +111,13 @@ class Net:
                  level: int | None = None, stages: Sequence[str] | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool | str = False,
-                 keep: Sequence[str] | None = None, device: str = "cpu", dtype: Any = np.float32,
-                 allow_paths: Sequence[str | Path] = (), seed: int | None = None,
+                 keep: Sequence[str] | None = None, device: str = "cpu", precision: str = "fp32",
+                 dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (), seed: int | None = None,
                  input_shapes: Mapping[str, Sequence[int]] | None = None, memory_budget: int | None = None,
                  allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
         self.spec = net_spec_from(prototxt, variables, dialect)
-        self.backend = get_backend(device)
+        self.backend = get_backend(device, precision)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ArgumentError(f"dtype: expected float32 or float64, got {self.dtype}")
@@ -241,7 +245,7 @@ class Net:
             if tuple(array.shape) != blob.shape:
                 raise ShapeError(f"{what} {name!r}: expected shape {blob.shape}, got {array.shape}; reshape the blob "
                                  "first (net.blobs[name].reshape(...))")
-            (blob.diff if gradient else blob.data)[...] = array
+            (blob.grad if gradient else blob.array)[...] = self.backend.asarray(array, self.dtype)
 
     def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                 **inputs: Any) -> dict[str, np.ndarray]:
@@ -465,7 +469,7 @@ class Net:
         return dataclasses.replace(self.spec, layers=tuple(node.spec for node in self.graph.nodes))
 
     def _param_arrays(self) -> dict[str, list[np.ndarray]]:
-        return {name: [blob.data for blob in blobs] for name, blobs in self.params.items()}
+        return {name: [blob.host() for blob in blobs] for name, blobs in self.params.items()}
 
     def _param_diffs(self, wanted: bool) -> dict[str, list[np.ndarray]] | None:
         return {name: [blob.diff for blob in blobs] for name, blobs in self.params.items()} if wanted else None

@@ -28,7 +28,6 @@ import numpy as np
 
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError
-from atrouscaffe.runtime.backend import CpuBackend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import Fields, LayerSpec, Phase
 
@@ -73,7 +72,7 @@ class Context:
 
     Attributes
     ----------
-    backend : CpuBackend
+    backend : CpuBackend or CudaBackend
     xp : module
         NumPy, or the device's equal, for elementwise words.
     phase : Phase
@@ -93,7 +92,7 @@ class Context:
         In backward: which parameters need their ``grad`` added to.
     """
 
-    def __init__(self, backend: CpuBackend, phase: Phase, rng: np.random.Generator) -> None:
+    def __init__(self, backend: Any, phase: Phase, rng: np.random.Generator) -> None:
         self.backend = backend
         self.xp = backend.xp
         self.phase = phase

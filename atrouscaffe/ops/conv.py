@@ -7,6 +7,8 @@ Three ways, chosen by shape alone:
 - everything else makes blocks of columns (see `im2col`) in per-thread scratch memory and multiplies
   them; blocks are a few megabytes, whatever the image.
 
+Arrays on a CUDA device go to `conv_cuda`.
+
 The cuts depend on shapes and never on the number of threads, sums are taken in a fixed order by
 the one task that owns their target, so results are the same bits for any number of threads. BLAS is
 expected to be held to one thread (`runtime.threads.serial_blas`).
@@ -26,6 +28,7 @@ from atrouscaffe.ops import conv_nd
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
@@ -59,6 +62,11 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
         conv_nd.forward(x, weight, bias, y, windows, group)
         return
     x, y, weight, windows = _two_axes(x, y, weight, windows)
+    if on_device(x):
+        from atrouscaffe.ops import conv_cuda
+
+        conv_cuda.conv_forward(x, weight, bias, y, windows, group)
+        return
     if _is_direct(weight, y.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(y.shape)
@@ -108,6 +116,11 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         conv_nd.transpose(dy, weight, bias, x, windows, group)
         return
     x, dy, weight, windows = _two_axes(x, dy, weight, windows)
+    if on_device(x):
+        from atrouscaffe.ops import conv_cuda
+
+        conv_cuda.conv_transpose(dy, weight, bias, x, windows, group)
+        return
     geo = geo_of(windows)
     if _is_direct(weight, dy.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
@@ -161,6 +174,11 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
         conv_nd.weight_gradient(x, dy, dweight, windows, group)
         return
     x, dy, dweight, windows = _two_axes(x, dy, dweight, windows)
+    if on_device(x):
+        from atrouscaffe.ops import conv_cuda
+
+        conv_cuda.conv_weight_gradient(x, dy, dweight, windows, group)
+        return
     geo = geo_of(windows)
     if _is_direct(dweight, dy.shape[1], group):
         blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
@@ -200,6 +218,11 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
 def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
     """Add to `dbias` (M,) the sum of `dy` (N, M, \\*out) over images and pixels."""
     if not len(dy):
+        return
+    if on_device(dy):
+        from atrouscaffe.ops import conv_cuda
+
+        conv_cuda.conv_bias_gradient(dy, dbias)
         return
     planes = dy.reshape(dy.shape[0], dy.shape[1], -1)
     blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))

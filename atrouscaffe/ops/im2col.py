@@ -18,6 +18,7 @@ import numpy as np
 
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.im2col_cpu import add_columns, fill_columns
+from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["Geo", "col2im", "flatten_windows", "fold", "geo_of", "im2col", "padded", "taps_of", "unfolded"]
@@ -62,6 +63,11 @@ def im2col(images: np.ndarray, columns: np.ndarray, windows: Sequence[Window]) -
             columns[n].reshape(source.shape)[...] = source
         return
     images, windows = flatten_windows(images, windows)
+    if on_device(images):
+        from atrouscaffe.ops import im2col_cuda
+
+        im2col_cuda.im2col(images, columns, windows)
+        return
     geo, out_w = geo_of(windows), columns.shape[-1]
     flat = columns.reshape(len(columns), columns.shape[1], -1)
     blocks = [(n, a, b) for n in range(len(flat)) for a, b in chunks(flat.shape[1], 16)]
@@ -90,6 +96,11 @@ def col2im(columns: np.ndarray, images: np.ndarray, windows: Sequence[Window]) -
                  windows)
         return
     images, windows = flatten_windows(images, windows)
+    if on_device(images):
+        from atrouscaffe.ops import im2col_cuda
+
+        im2col_cuda.col2im(columns, images, windows)
+        return
     geo, out_w, taps = geo_of(windows), columns.shape[-1], taps_of(windows)
     flat = columns.reshape(len(columns), columns.shape[1], -1)
     channels = images.shape[1]
@@ -104,22 +115,23 @@ def col2im(columns: np.ndarray, images: np.ndarray, windows: Sequence[Window]) -
 
 def padded(image: np.ndarray, windows: Sequence[Window]) -> np.ndarray:
     """Return (C, \\*spatial) with zeros around, as wide as each window's pad."""
-    return np.pad(image, [(0, 0)] + [(w.pad, w.pad) for w in windows])
+    return module_of(image).pad(image, [(0, 0)] + [(w.pad, w.pad) for w in windows])
 
 
 def unfolded(image: np.ndarray, windows: Sequence[Window], out: Sequence[int]) -> np.ndarray:
     """View a padded image (C, \\*spatial) as (C, \\*kernel, \\*out): each tap of each output pixel."""
     taps = [s * w.hole for s, w in zip(image.strides[1:], windows)]
     steps = [s * w.stride for s, w in zip(image.strides[1:], windows)]
-    return np.lib.stride_tricks.as_strided(image, (image.shape[0], *(w.kernel for w in windows), *out),
-                                           (image.strides[0], *taps, *steps), writeable=False)
+    return module_of(image).lib.stride_tricks.as_strided(
+        image, (image.shape[0], *(w.kernel for w in windows), *out), (image.strides[0], *taps, *steps))
 
 
 def fold(columns: np.ndarray, image: np.ndarray, windows: Sequence[Window]) -> None:
     """Sum (C, \\*kernel, \\*out) into `image` (C, \\*spatial), tap by tap: the adjoint of `unfolded`."""
     rank = len(windows)
     out = columns.shape[1 + rank:]
-    whole = np.zeros((image.shape[0], *(n + 2 * w.pad for n, w in zip(image.shape[1:], windows))), image.dtype)
+    size = [n + 2 * w.pad for n, w in zip(image.shape[1:], windows)]
+    whole = module_of(image).zeros((image.shape[0], *size), image.dtype)
     for tap in itertools.product(*(range(w.kernel) for w in windows)):
         place = tuple(slice(t * w.hole, t * w.hole + (n - 1) * w.stride + 1, w.stride)
                       for t, n, w in zip(tap, out, windows))

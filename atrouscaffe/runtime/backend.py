@@ -1,14 +1,16 @@
-"""Devices: the one place that makes arrays."""
+"""Devices: where arrays are made, and what kind an array is."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import DeviceError
+from atrouscaffe.errors import ArgumentError, DeviceError
 
-__all__ = ["CpuBackend", "get_backend"]
+__all__ = ["CpuBackend", "get_backend", "module_of", "on_device"]
 
 
 class CpuBackend:
@@ -20,10 +22,17 @@ class CpuBackend:
         ``"cpu"``.
     xp : module
         What layers write elementwise operations with.
+    precision : str
+        ``"fp32"``.
     """
 
     name = "cpu"
     xp = np
+    precision = "fp32"
+
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which work for this device is done."""
+        return contextlib.nullcontext()
 
     def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:
         """Return `values` as an array of this device."""
@@ -40,17 +49,51 @@ class CpuBackend:
     def synchronize(self) -> None:
         """Wait for work in flight; there is none on this device."""
 
+    def memory_budget(self) -> int | None:
+        """Return None: main memory has the budget of `atrouscaffe.runtime.budget`."""
+        return None
 
-def get_backend(device: str = "cpu") -> CpuBackend:
-    """Return the backend of ``"cpu"``.
+    def parameters_changed(self) -> None:
+        """Say that values of parameters have changed; nothing is derived from them on this device."""
+
+
+def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
+    """Return the backend of ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Parameters
+    ----------
+    device : str
+    precision : {"fp32", "tf32", "fp16"}
+        Of the operands of matrix products; on the CPU only ``"fp32"``.
 
     Raises
     ------
-    DeviceError
-        Any other device: there is never a silent fall-back to the CPU.
+    DeviceError, DependencyError
+        The device cannot be had: there is never a silent fall-back to the CPU.
+    ArgumentError
     """
     if device == "cpu":
+        if precision != "fp32":
+            raise ArgumentError(f"precision: expected 'fp32' on device 'cpu', got {precision!r}; the others need a "
+                                "CUDA device")
         return CpuBackend()
-    if device == "cuda" or (device.startswith("cuda:") and device[5:].isdigit()):
-        raise DeviceError(f"device {device!r}: this version has no CUDA engine; use device 'cpu'")
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
+    if match:
+        from atrouscaffe.runtime.cuda import CudaBackend
+
+        return CudaBackend(int(match[1] or 0), precision)
     raise DeviceError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+
+
+def on_device(array: Any) -> bool:
+    """Whether `array` lies on a CUDA device: whatever is no NumPy array does."""
+    return not isinstance(array, np.ndarray)
+
+
+def module_of(array: Any) -> Any:
+    """Return the module whose functions take `array`: NumPy or CuPy."""
+    if isinstance(array, np.ndarray):
+        return np
+    from atrouscaffe.runtime.cuda import load_cupy
+
+    return load_cupy()

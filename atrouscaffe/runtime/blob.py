@@ -1,4 +1,4 @@
-"""Blob: a named array and its gradient."""
+"""Blob: a named array and its gradient, on the host, on a device, or on both."""
 
 from __future__ import annotations
 
@@ -16,26 +16,88 @@ __all__ = ["Blob"]
 MAX_ELEMENTS = 2**31 - 1  # Caffe counts elements in an int
 
 
+class _Memory:
+    """A flat buffer that grows, with a mirror in main memory where the device has memory of its own.
+
+    Whoever was handed one of the two may have written to it, so the other is out of date until it is
+    asked for: ``SyncedMemory`` of the original.
+    """
+
+    def __init__(self, backend: Any, dtype: np.dtype, tracked: bool) -> None:
+        self.backend, self.dtype, self.tracked = backend, dtype, tracked
+        self.device: Any = None
+        self.mirror: np.ndarray | None = None
+        self.ahead = False  # the mirror was handed out after the device
+
+    def reserve(self, count: int) -> None:
+        """Make room for `count` elements; what the buffer held is kept."""
+        if self.device is None or self.device.size < count:
+            fresh = self.backend.zeros((count,), self.dtype)
+            if self.device is not None:
+                self._push()
+                fresh[: self.device.size] = self.device
+            self.device = fresh
+
+    def _push(self) -> None:
+        if self.ahead and self.mirror is not None:
+            self.ahead = False
+            n = self.mirror.size
+            self.device[:n] = self.backend.asarray(self.mirror)
+            if self.tracked:
+                self.backend.parameters_changed()
+
+    def on_device(self, count: int) -> Any:
+        """Return `count` elements on the device, to read and write."""
+        self.reserve(count)
+        self._push()
+        return self.device[:count]
+
+    def on_host(self, count: int, writing: bool) -> np.ndarray:
+        """Return `count` elements in main memory; with `writing` the device takes them over when next asked."""
+        self.reserve(count)
+        if isinstance(self.device, np.ndarray):
+            return self.device[:count]
+        if self.mirror is not None and self.ahead and self.mirror.size >= count:
+            return self.mirror[:count]
+        self._push()
+        fresh = self.backend.to_numpy(self.device[:count])
+        if not writing:
+            return fresh
+        if self.mirror is None or self.mirror.size != count:
+            self.mirror = fresh
+        else:
+            self.mirror[...] = fresh  # whoever holds it sees the new values
+        self.ahead = True
+        return self.mirror
+
+
 class Blob:
     """Values and gradient of one shape, allocated when first touched.
 
     Layers use `array` and `grad`, which live on the net's device; users read and write `data` and
-    `diff`, NumPy arrays (on the CPU the same objects). Buffers grow and never shrink, so an array
-    taken from a blob stays valid until a larger reshape, as in ``blob.cpp``.
+    `diff`, NumPy arrays. On the CPU these are the same objects. On another device `data` copies the
+    values to main memory, and what was written there is copied back before the next layer reads them;
+    so after a pass take `data` anew (``Blob.mutable_cpu_data`` of the original behaves alike).
+
+    Buffers grow and never shrink, so an array taken from a blob stays valid until a larger reshape,
+    as in ``blob.cpp``.
 
     Parameters
     ----------
     shape : sequence of int
-    backend : CpuBackend, optional
+    backend : CpuBackend or CudaBackend, optional
     dtype : dtype, optional
         float32, or float64 for checks.
+    parameter : bool, optional
+        Its values are a net's parameters: the backend is told when a user writes them.
     """
 
-    def __init__(self, shape: Sequence[int] = (), backend: CpuBackend | None = None, dtype: Any = np.float32) -> None:
+    def __init__(self, shape: Sequence[int] = (), backend: Any = None, dtype: Any = np.float32,
+                 parameter: bool = False) -> None:
         self.backend = backend or CpuBackend()
         self.dtype = np.dtype(dtype)
-        self._array: Any = None
-        self._grad: Any = None
+        self._values = _Memory(self.backend, self.dtype, parameter)
+        self._gradient = _Memory(self.backend, self.dtype, False)
         self._shape: tuple[int, ...] = ()
         self._array_view: Any = None
         self._grad_view: Any = None
@@ -70,73 +132,68 @@ class Blob:
         self._shape = shape
         self._array_view = self._grad_view = None
 
-    def _view(self, buffer: Any) -> tuple[Any, Any]:
-        """Return (buffer, view of it in the current shape), growing the buffer where it is too small."""
-        n = self.count
-        if buffer is None or buffer.size < n:
-            fresh = self.backend.zeros((n,), self.dtype)
-            if buffer is not None:
-                fresh[: buffer.size] = buffer
-            buffer = fresh
-        return buffer, buffer[:n].reshape(self._shape)
-
     @property
     def array(self) -> Any:
         """Values on the net's device."""
-        if self._array_view is None:
-            self._array, self._array_view = self._view(self._array)
+        if self._array_view is None or self._values.ahead:
+            self._array_view = self._values.on_device(self.count).reshape(self._shape)
         return self._array_view
 
     @property
     def grad(self) -> Any:
         """Gradient on the net's device; zeros until something is written."""
-        if self._grad_view is None:
-            self._grad, self._grad_view = self._view(self._grad)
+        if self._grad_view is None or self._gradient.ahead:
+            self._grad_view = self._gradient.on_device(self.count).reshape(self._shape)
         return self._grad_view
 
     @property
     def data(self) -> np.ndarray:
         """Values as a writable NumPy array of `shape`."""
-        return self.backend.to_numpy(self.array)
+        return self._values.on_host(self.count, True).reshape(self._shape)
 
     @property
     def diff(self) -> np.ndarray:
         """Gradient as a writable NumPy array of `shape`."""
-        return self.backend.to_numpy(self.grad)
+        return self._gradient.on_host(self.count, True).reshape(self._shape)
+
+    def host(self) -> np.ndarray:
+        """Return the values as a NumPy array to read; on another device a copy, which it does not take back."""
+        return self._values.on_host(self.count, False).reshape(self._shape)
 
     @property
     def has_data(self) -> bool:
         """Whether a buffer for values was ever asked for."""
-        return self._array is not None
+        return self._values.device is not None
 
     @property
     def has_grad(self) -> bool:
         """Whether a gradient buffer was ever asked for."""
-        return self._grad is not None
+        return self._gradient.device is not None
 
     def share_data(self, other: Blob) -> None:
         """Use the values of `other`, a blob of the same count, as this one's (``Blob::ShareData``)."""
         if other.count != self.count:
             raise ShapeError(f"sharing values: expected {self.count} elements {self._shape}, "
                              f"got {other.count} {other.shape}")
-        other.array  # noqa: B018  (allocates)
-        self._array, self._array_view = other._array, None
+        self._values, self._array_view = other._values, None
 
     def share_diff(self, other: Blob) -> None:
         """Use the gradient of `other` as this one's (``Blob::ShareDiff``)."""
         if other.count != self.count:
             raise ShapeError(f"sharing gradients: expected {self.count} elements {self._shape}, "
                              f"got {other.count} {other.shape}")
-        other.grad  # noqa: B018  (allocates)
-        self._grad, self._grad_view = other._grad, None
+        self._gradient, self._grad_view = other._gradient, None
 
     def place(self, buffer: Any) -> None:
         """Keep the values in `buffer`, a one-dimensional array of at least `count` elements that others use too."""
-        self._array, self._array_view = buffer, None
+        self._values = _Memory(self.backend, self.dtype, self._values.tracked)
+        self._values.device, self._array_view = buffer, None
 
     def release(self) -> None:
         """Give both buffers back; the shape stays."""
-        self._array = self._grad = self._array_view = self._grad_view = None
+        self._values = _Memory(self.backend, self.dtype, self._values.tracked)
+        self._gradient = _Memory(self.backend, self.dtype, False)
+        self._array_view = self._grad_view = None
 
     def _legacy(self, axis: int) -> int:
         if len(self._shape) > 4:

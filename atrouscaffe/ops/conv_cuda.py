@@ -1,0 +1,149 @@
+"""Convolution on a CUDA device, by columns and cuBLAS: see `atrouscaffe.ops.conv`.
+
+Columns are made for blocks of output pixels of as many images as fit into `COLUMN_BYTES`, and one
+batched matrix product takes a block. A 1x1 kernel at stride 1 multiplies the image itself. With
+``precision="fp16"`` columns and weights are rounded to half precision on the way into the product,
+whose sums are float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.geometry import Window
+from atrouscaffe.ops.im2col import geo_of, taps_of
+from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
+from atrouscaffe.runtime.backend import module_of
+from atrouscaffe.runtime.cuda import cached, current, gemm
+from atrouscaffe.runtime.kernels import launch
+
+__all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+
+COLUMN_BYTES = 2**28
+"""About how much one block of columns may take: wide enough for cuBLAS, small beside a card's memory."""
+
+
+def conv_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int = 1,
+                 relu: bool = False) -> None:
+    """Write ``y = conv(x, weight) + bias``, with `relu` its positive part; shapes as in the contract, two axes."""
+    xp = module_of(x)
+    images, pixels = len(x), math.prod(y.shape[2:])
+    operand = _operand_type(x)
+    kernel = weight.reshape(group, weight.shape[0] // group, -1)
+    if operand != x.dtype:
+        kernel = cached("half", weight, lambda: to_half(kernel))
+    out = y.reshape(images, group, kernel.shape[1], pixels)
+    rows = x.shape[1] * taps_of(windows)
+    if _is_pointwise(windows):
+        columns = x.reshape(images, group, -1, pixels)
+        _multiply(kernel, to_half(columns) if operand != x.dtype else columns, out)
+    else:
+        for n, m, a, b in _blocks(images, pixels, rows * operand.itemsize):
+            columns = xp.empty((m - n, rows, b - a), operand)
+            fill_columns(x[n:m], columns, a, y.shape[3], geo_of(windows))
+            _multiply(kernel, columns.reshape(m - n, group, rows // group, b - a), out[n:m, :, :, a:b])
+    add_bias(y, bias, relu)
+
+
+def conv_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Window], group: int = 1) -> None:
+    """Write the adjoint of `conv_forward` into x: the data gradient, or a Deconvolution's output."""
+    xp = module_of(x)
+    images, pixels = len(x), math.prod(dy.shape[2:])
+    operand = _operand_type(x)
+    kernel = weight.reshape(group, weight.shape[0] // group, -1)
+    tops = dy.reshape(images, group, kernel.shape[1], pixels)
+    if operand != x.dtype:
+        kernel, tops = cached("half", weight, lambda: to_half(kernel)), to_half(tops)
+    if _is_pointwise(windows):
+        _multiply(kernel, tops, x.reshape(images, group, -1, pixels), trans_a=True)
+        add_bias(x, bias)
+        return
+    rows = x.shape[1] * taps_of(windows)
+    for n, m, a, b in _blocks(images, pixels, rows * x.itemsize):
+        columns = xp.empty((m - n, group, rows // group, b - a), x.dtype)
+        _multiply(kernel, tops[n:m, :, :, a:b], columns, trans_a=True)
+        add_columns(columns.reshape(m - n, rows, b - a), bias, x[n:m], a, dy.shape[2:], geo_of(windows))
+
+
+def conv_weight_gradient(x: Any, dy: Any, dweight: Any, windows: Sequence[Window], group: int = 1) -> None:
+    """Add the gradient of `conv_forward`'s weight to `dweight`; images are added up in order."""
+    xp = module_of(x)
+    images, pixels = len(x), math.prod(dy.shape[2:])
+    operand = _operand_type(x)
+    gradient = dweight.reshape(group, dweight.shape[0] // group, -1)
+    tops = dy.reshape(images, group, gradient.shape[1], pixels)
+    if operand != x.dtype:
+        tops = to_half(tops)
+    rows = x.shape[1] * taps_of(windows)
+    pointwise = _is_pointwise(windows)
+    for n, m, a, b in _blocks(images, pixels, rows * operand.itemsize):
+        if pointwise:
+            columns = x.reshape(images, rows, pixels)[n:m, :, a:b]
+            columns = to_half(columns) if operand != x.dtype else columns
+        else:
+            columns = xp.empty((m - n, rows, b - a), operand)
+            fill_columns(x[n:m], columns, a, dy.shape[3], geo_of(windows))
+        for i in range(m - n):
+            gemm(tops[n + i, :, :, a:b], columns[i].reshape(group, rows // group, b - a), gradient, trans_b=True,
+                 add=True)
+
+
+def conv_bias_gradient(dy: Any, dbias: Any) -> None:
+    """Add to `dbias` (M,) the sum of `dy` (N, M, \\*out) over images and pixels."""
+    dbias += dy.reshape(dy.shape[0], dy.shape[1], -1).sum(axis=2).sum(axis=0)
+
+
+def add_bias(y: Any, bias: Any, relu: bool = False) -> None:
+    """Add `bias` (M,) or None to `y` (N, M, ...), and set what is below 0 to 0 with `relu`; one pass, in place."""
+    if bias is not None or relu:
+        launch("bias", "bias_relu", y.size, (y, bias, y.size, y.shape[1], math.prod(y.shape[2:]), relu, 0),
+               real=y.dtype)
+
+
+def to_half(source: Any) -> Any:
+    """Return `source` rounded to float16; what is too large becomes the largest finite number."""
+    xp = module_of(source)
+    source = xp.ascontiguousarray(source)
+    target = xp.empty(source.shape, np.float16)
+    launch("half", "to_half", source.size, (source, target, source.size), real=source.dtype)
+    return target
+
+
+def _operand_type(x: Any) -> np.dtype:
+    """Type of the operands of products on float32 blobs; float64 is for checks and stays."""
+    backend = current()
+    half = backend is not None and backend.precision == "fp16" and x.dtype == np.float32
+    return np.dtype(np.float16) if half else x.dtype
+
+
+def _is_pointwise(windows: Sequence[Window]) -> bool:
+    return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
+
+
+def _blocks(images: int, pixels: int, pixel_bytes: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut images and pixels into (image from, to, pixel from, to) of about `COLUMN_BYTES` of columns.
+
+    Whole images where one fits; blocks of one image come in order, since col2im's later blocks add.
+    """
+    together = COLUMN_BYTES // max(1, pixels * pixel_bytes)
+    if together:
+        for n in range(0, images, together):
+            yield n, min(images, n + together), 0, pixels
+        return
+    step = max(32, COLUMN_BYTES // pixel_bytes // 32 * 32)
+    for n in range(images):
+        for a in range(0, pixels, step):
+            yield n, n + 1, a, min(pixels, a + step)
+
+
+def _multiply(kernel: Any, columns: Any, out: Any, trans_a: bool = False) -> None:
+    """Write ``out[n, g] = kernel[g] columns[n, g]`` for all images and groups."""
+    if out.shape[1] == 1:
+        gemm(kernel[0], columns[:, 0], out[:, 0], trans_a=trans_a)
+        return
+    for n in range(len(out)):
+        gemm(kernel, columns[n], out[n], trans_a=trans_a)

@@ -1,0 +1,354 @@
+"""The CUDA device, through CuPy: the only file that imports it.
+
+CuPy can be missing, or be there without a driver, or with a driver and no device; the states are told
+apart by `probe`, and nothing falls back to the CPU. Work goes to the current stream; host and device
+meet only where arrays are copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.errors import ArgumentError, BudgetError, DependencyError, DeviceError
+
+__all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "gemm", "load_cupy", "probe"]
+
+PRECISIONS = ("fp32", "tf32", "fp16")
+"""What the operands of matrix products are rounded to; sums and blobs are float32 in all three."""
+
+INSTALL = ("pip install 'atrouscaffe[cuda13]' for drivers from 580 on, 'atrouscaffe[cuda12]' for drivers from 525 on")
+OLDEST = (7, 0)
+"""Compute capability below which the kernels are not compiled."""
+
+_local = threading.local()
+
+
+@functools.cache
+def load_cupy() -> Any:
+    """Return the module ``cupy``.
+
+    Raises
+    ------
+    DependencyError
+        It is not installed, or cannot be loaded.
+    """
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise DependencyError(f"device 'cuda': CuPy cannot be loaded: {error}; install it again: {INSTALL}") \
+                from error
+        raise DependencyError(f"device 'cuda': CuPy is not installed; {INSTALL}") from None
+    except ImportError as error:
+        text = str(error).strip().split("\n")[0]
+        raise DependencyError(f"device 'cuda': CuPy is installed and cannot be loaded: {text}; only one of the "
+                              f"packages cupy, cupy-cuda12x and cupy-cuda13x may be installed; {INSTALL}") from error
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What `probe` found.
+
+    Attributes
+    ----------
+    state : {"not installed", "no driver", "old driver", "no device", "failing", "ready"}
+    message : str
+        One sentence: what is the matter and what to do; for a ready device, its name.
+    cupy : str
+        CuPy's version, "" where it is not installed.
+    driver, runtime : int
+        CUDA versions as 1000 major + 10 minor; 0 is none.
+    devices : tuple of str
+        Names.
+    capability : tuple of (int, int)
+        Of each device.
+    """
+
+    state: str
+    message: str
+    cupy: str = ""
+    driver: int = 0
+    runtime: int = 0
+    devices: tuple[str, ...] = ()
+    capability: tuple[tuple[int, int], ...] = ()
+
+
+def probe() -> Probe:
+    """Find out whether a CUDA device works, by taking memory on it."""
+    try:
+        cupy = load_cupy()
+    except DependencyError as error:
+        return Probe("not installed", str(error))
+    api = cupy.cuda.runtime
+    driver, runtime, version = api.driverGetVersion(), api.runtimeGetVersion(), cupy.__version__
+    if not driver:
+        return Probe("no driver", "device 'cuda': no NVIDIA driver was found; install the driver of your graphics card",
+                     version, driver, runtime)
+    try:
+        count = api.getDeviceCount()
+    except api.CUDARuntimeError as error:
+        if "InsufficientDriver" in str(error):
+            return Probe("old driver", f"device 'cuda': the driver speaks CUDA {_dotted(driver)} and CuPy needs "
+                         f"{_dotted(runtime)}; update the driver, or install the CuPy of an older CUDA: {INSTALL}",
+                         version, driver, runtime)
+        return Probe("no device", f"device 'cuda': no CUDA device was found ({error})", version, driver, runtime)
+    if not count:
+        return Probe("no device", "device 'cuda': the driver sees no CUDA device", version, driver, runtime)
+    names, capability = [], []
+    for index in range(count):
+        about = api.getDeviceProperties(index)
+        name = about["name"]
+        names.append(name.decode() if isinstance(name, bytes) else str(name))
+        capability.append((int(about["major"]), int(about["minor"])))
+    facts = (version, driver, runtime, tuple(names), tuple(capability))
+    try:
+        cupy.zeros(1024, np.float32).sum().item()
+    except Exception as error:  # whatever a broken installation raises is the finding
+        return Probe("failing", f"device 'cuda': {names[0]} is there and its first use failed: "
+                     f"{str(error).strip().splitlines()[0]}", *facts)
+    return Probe("ready", names[0], *facts)
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+class CudaBackend:
+    """Arrays of one CUDA device.
+
+    Parameters
+    ----------
+    index : int
+    precision : {"fp32", "tf32", "fp16"}
+        Of the operands of matrix products.
+
+    Attributes
+    ----------
+    name : str
+        ``"cuda:0"``.
+    xp : module
+        CuPy.
+    epoch : int
+        Counts changes of parameters; what was derived from them (`cached`) is made anew after one.
+
+    Raises
+    ------
+    DeviceError
+        The device is missing or not usable: no driver, no device, too old.
+    DependencyError
+        CuPy is missing.
+    """
+
+    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.xp = load_cupy()
+        found = probe()
+        if found.state != "ready":
+            raise DeviceError(found.message)
+        if index >= len(found.devices):
+            raise DeviceError(f"device 'cuda:{index}': this machine has {len(found.devices)}: "
+                              f"{', '.join(found.devices)}; count from 0")
+        self.capability = found.capability[index]
+        needed = (8, 0) if precision == "tf32" else OLDEST
+        if self.capability < needed:
+            raise DeviceError(f"device 'cuda:{index}': {found.devices[index]} has compute capability "
+                              f"{self.capability[0]}.{self.capability[1]}; precision {precision!r} needs "
+                              f"{needed[0]}.{needed[1]} or newer")
+        self.index, self.precision = index, precision
+        self.name, self.device_name = f"cuda:{index}", found.devices[index]
+        self.epoch = 0
+        self._device = self.xp.cuda.Device(index)
+        self._derived: dict[Any, tuple[int, Any]] = {}
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this the current device and precision of the thread; CUDA's errors become DeviceError and BudgetError.
+
+        Raises
+        ------
+        BudgetError
+            The device's memory is used up.
+        DeviceError
+            The device failed.
+        """
+        before = getattr(_local, "backend", None)
+        _local.backend = self
+        cuda = self.xp.cuda
+        try:
+            with self._device:
+                yield
+        except cuda.memory.OutOfMemoryError as error:
+            free, total = self._device.mem_info
+            raise BudgetError(f"device {self.name!r}: out of memory, {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
+                              f"free ({error}); use a smaller input or batch, or keep fewer blobs "
+                              "(keep=[...])") from error
+        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            raise DeviceError(f"device {self.name!r} failed: {error}; after such a failure the process must be "
+                              "started again") from error
+        except cuda.compiler.CompileException as error:
+            text = str(error).strip().splitlines()
+            raise DeviceError(f"device {self.name!r}: a kernel did not compile for this device: {text[-1]}; "
+                              "`atrouscaffe doctor` says what is installed") from error
+        finally:
+            _local.backend = before
+
+    def asarray(self, values: Any, dtype: Any = None) -> Any:
+        """Return `values` as an array of this device, copied there."""
+        with self.active():
+            return self.xp.asarray(values, dtype=dtype)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """Return a copy of `array` in main memory."""
+        with self.active():
+            return array.get()
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return an array of zeros."""
+        with self.active():
+            return self.xp.zeros(shape, dtype)
+
+    def synchronize(self) -> None:
+        """Wait for work in flight."""
+        with self.active():
+            self._device.synchronize()
+
+    def memory_budget(self) -> int:
+        """Return how many bytes a net may take: 0.9 of what is free on the device."""
+        with self.active():
+            return int(0.9 * self._device.mem_info[0])
+
+    def parameters_changed(self) -> None:
+        """Say that values of parameters have changed, so that what was derived from them is made anew."""
+        self.epoch += 1
+
+
+def current() -> CudaBackend | None:
+    """Return the backend whose `CudaBackend.active` this thread is inside, if any."""
+    return getattr(_local, "backend", None)
+
+
+def cached(kind: Any, array: Any, make: Callable[[], Any]) -> Any:
+    """Return ``make()``, kept for this `kind` and `array` of the current backend until parameters change.
+
+    For weights in another form: half precision, packed. Without a current backend nothing is kept.
+    """
+    backend = current()
+    if backend is None:
+        return make()
+    key = (kind, array.data.ptr, array.shape, array.dtype.char)
+    entry = backend._derived.get(key)
+    if entry is None or entry[0] != backend.epoch:
+        entry = backend._derived[key] = (backend.epoch, make())
+    return entry[1]
+
+
+# -- matrix products --------------------------------------------------------------------------------
+
+
+def gemm(a: Any, b: Any, c: Any, *, trans_a: bool = False, trans_b: bool = False, add: bool = False) -> None:
+    """Write ``c = a b``, or add it to `c`, by cuBLAS.
+
+    Parameters
+    ----------
+    a : (M, K) or (B, M, K) array
+        float16, float32 or float64; (K, M) with `trans_a`. One matrix serves a whole batch.
+    b : (K, N) or (B, K, N) array
+        Of a's type; (N, K) with `trans_b`.
+    c : (M, N) or (B, M, N) array, written
+        float32 for float16 and float32 operands, float64 for float64. Rows may be further apart than
+        they are long.
+    trans_a, trans_b, add : bool
+    """
+    cupy = load_cupy()
+    blas, api = cupy.cuda.cublas, cupy.cuda.runtime
+    kinds = {np.dtype(np.float16): api.CUDA_R_16F, np.dtype(np.float32): api.CUDA_R_32F,
+             np.dtype(np.float64): api.CUDA_R_64F}
+    m, n = c.shape[-2:]
+    k = a.shape[-2] if trans_a else a.shape[-1]
+    if not m or not n:
+        return
+    backend = current()
+    if c.dtype == np.float64:
+        scalar, compute = ctypes.c_double, blas.CUBLAS_COMPUTE_64F
+    else:
+        tf32 = backend is not None and backend.precision == "tf32" and a.dtype == np.float32
+        scalar, compute = ctypes.c_float, blas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else blas.CUBLAS_COMPUTE_32F
+    one, beta = scalar(1), scalar(1 if add else 0)
+    # cuBLAS counts by columns: our rows are its columns, so c's transpose = b's transpose times a's.
+    first = (blas.CUBLAS_OP_T if trans_b else blas.CUBLAS_OP_N, blas.CUBLAS_OP_T if trans_a else blas.CUBLAS_OP_N,
+             n, m, k, ctypes.addressof(one))
+    handle = cupy.cuda.device.get_cublas_handle()
+    operands = [(array.data.ptr, kinds[array.dtype], _leading(array)) for array in (b, a, c)]
+    if c.ndim == 2:
+        blas.gemmEx(handle, *first, *operands[0], *operands[1], ctypes.addressof(beta), *operands[2], compute,
+                    blas.CUBLAS_GEMM_DEFAULT)
+        return
+    steps = [array.strides[0] // array.itemsize if array.ndim == 3 else 0 for array in (b, a, c)]
+    blas.gemmStridedBatchedEx(handle, *first, *operands[0], steps[0], *operands[1], steps[1], ctypes.addressof(beta),
+                              *operands[2], steps[2], len(c), compute, blas.CUBLAS_GEMM_DEFAULT)
+
+
+def _leading(array: Any) -> int:
+    """Return the distance between rows in elements; the numbers of a row must lie side by side."""
+    if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
+        raise DeviceError(f"gemm: expected rows without gaps, got shape {array.shape} with strides {array.strides}")
+    if array.shape[-2] == 1:
+        return array.shape[-1]
+    return array.strides[-2] // array.itemsize
+
+
+# -- recorded work ----------------------------------------------------------------------------------
+
+
+class Recording:
+    """Device work that is recorded once as a CUDA graph and then replayed without its launches' cost.
+
+    The work runs once to compile its kernels, and once to be recorded, in a memory pool of its own, so
+    that the temporary arrays at whose addresses it works stay its own.
+
+    Parameters
+    ----------
+    backend : CudaBackend
+    work : callable
+        Starts work on the current stream; it must not wait for the device or copy to or from the host.
+
+    Raises
+    ------
+    DeviceError
+        The work cannot be recorded.
+    """
+
+    def __init__(self, backend: CudaBackend, work: Callable[[], Any]) -> None:
+        cuda = backend.xp.cuda
+        self._backend, self._pool = backend, cuda.MemoryPool()
+        with backend.active():
+            cuda.get_current_stream().synchronize()
+            self._stream = cuda.Stream(non_blocking=True)
+            with self._stream, cuda.using_allocator(self._pool.malloc):
+                work()
+                self._stream.synchronize()
+                self._stream.begin_capture()
+                try:
+                    work()
+                except BaseException:
+                    with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # the work's own error says more
+                        self._stream.end_capture()
+                    raise
+                self._graph = self._stream.end_capture()
+        self.epoch = backend.epoch
+
+    def replay(self) -> None:
+        """Start the recorded work on the current stream, behind what is already there."""
+        with self._backend.active():
+            self._graph.launch(self._backend.xp.cuda.get_current_stream())
+
