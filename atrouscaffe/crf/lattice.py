@@ -8,6 +8,8 @@ Krähenbühl and Koltun 2011. The cost is linear in the number of points.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,54 +33,61 @@ WIDEST = 2.0**48
 class Cut:
     """How points are ordered and cut into chunks; kernels of one CRF share it.
 
+    A chunk is a number of runs: stretches of consecutive points that lie side by side in its order.
+
     Attributes
     ----------
-    order : (N,) int32
-        ``order[p]`` is the point at place p.
+    points : int
     starts : (chunks + 1,) int64
-        Place where each chunk begins.
-    runs : list of (runs + 1,) int64, one a chunk
-        Places where stretches of consecutive points begin, and where the last one ends.
-    longest : int
-        Length of the longest run.
+        Place at which each chunk begins.
+    run_starts : (chunks + 1,) int64
+        Number of each chunk's first run.
+    run_places : (runs + 1,) int64
+        Place at which each run begins, and where the last one ends.
+    run_points : (runs,) int64
+        First point of each run.
     """
 
-    order: np.ndarray
+    points: int
     starts: np.ndarray
-    runs: list[np.ndarray]
-    longest: int
-
-    @property
-    def points(self) -> int:
-        """Number of points."""
-        return self.order.size
+    run_starts: np.ndarray
+    run_places: np.ndarray
+    run_points: np.ndarray
 
     @property
     def chunks(self) -> int:
         """Number of chunks."""
         return self.starts.size - 1
 
+    @functools.cached_property
+    def order(self) -> np.ndarray:
+        """Number of the point at each place, (N,) int32."""
+        lengths = np.diff(self.run_places)
+        return (np.arange(self.points) + np.repeat(self.run_points - self.run_places[:-1], lengths)).astype(np.int32)
+
     @classmethod
     def of_points(cls, points: int) -> Cut:
         """Cut `points` points in their own order."""
         starts = np.append(np.arange(0, points, TILE, dtype=np.int64), points)
-        runs = [starts[c:c + 2] for c in range(starts.size - 1)]
-        return cls(np.arange(points, dtype=np.int32), starts, runs, min(TILE, points))
+        return cls(points, starts, np.arange(starts.size), starts, starts[:-1])
 
     @classmethod
     def of_grid(cls, shape: Sequence[int]) -> Cut:
         """Cut a grid into tiles: neighbours share vertices, so fewer copies are made."""
         edge = max(1, round(TILE ** (1 / len(shape))))
-        numbers = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
-        cuts = [[slice(a, b) for a, b in chunks(n, edge)] for n in shape]
-        tiles: list[tuple[slice, ...]] = [()]
-        for axis in cuts:
-            tiles = [(*tile, part) for tile in tiles for part in axis]
-        pieces = [numbers[tile].ravel() for tile in tiles]
-        starts = np.cumsum([0, *(piece.size for piece in pieces)], dtype=np.int64)
-        lengths = [tile[-1].stop - tile[-1].start for tile in tiles]
-        runs = [np.arange(a, b + 1, n) for a, b, n in zip(starts[:-1], starts[1:], lengths)]
-        return cls(np.concatenate(pieces), starts, runs, max(lengths))
+        cuts = [chunks(n, edge) for n in shape]
+        strides = [math.prod(shape[i + 1:]) for i in range(len(shape))]
+        counts, lengths, begins = [], [], []
+        for tile in itertools.product(*cuts):
+            first = np.zeros(1, np.int64)
+            for (start, stop), stride in zip(tile[:-1], strides):
+                first = (first[:, None] + np.arange(start, stop) * stride).ravel()
+            begins.append(first + tile[-1][0])
+            counts.append(first.size)
+            lengths.append(np.full(first.size, tile[-1][1] - tile[-1][0]))
+        run_starts = np.cumsum([0, *counts], dtype=np.int64)
+        run_places = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        return cls(math.prod(shape), run_places[run_starts], run_starts, run_places, np.concatenate(begins))
 
 
 def aligned(size: int, dtype: type = np.float32, *, zero: bool = False) -> np.ndarray:

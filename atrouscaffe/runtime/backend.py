@@ -68,7 +68,7 @@ def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
 
     Raises
     ------
-    DeviceError, DependencyError
+    DeviceError
         The device cannot be had: there is never a silent fall-back to the CPU.
     ArgumentError
     """

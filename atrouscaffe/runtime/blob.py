@@ -55,8 +55,6 @@ class _Memory:
     def on_host(self, count: int, writing: bool) -> np.ndarray:
         """Return `count` elements in main memory; with `writing` the device takes them over when next asked."""
         self.reserve(count)
-        if isinstance(self.device, np.ndarray):
-            return self.device[:count]
         if self.mirror is not None and self.ahead and self.mirror.size >= count:
             return self.mirror[:count]
         self._push()
@@ -96,6 +94,7 @@ class Blob:
                  parameter: bool = False) -> None:
         self.backend = backend or CpuBackend()
         self.dtype = np.dtype(dtype)
+        self._on_host = self.backend.xp is np
         self._values = _Memory(self.backend, self.dtype, parameter)
         self._gradient = _Memory(self.backend, self.dtype, False)
         self._shape: tuple[int, ...] = ()
@@ -149,16 +148,16 @@ class Blob:
     @property
     def data(self) -> np.ndarray:
         """Values as a writable NumPy array of `shape`."""
-        return self._values.on_host(self.count, True).reshape(self._shape)
+        return self.array if self._on_host else self._values.on_host(self.count, True).reshape(self._shape)
 
     @property
     def diff(self) -> np.ndarray:
         """Gradient as a writable NumPy array of `shape`."""
-        return self._gradient.on_host(self.count, True).reshape(self._shape)
+        return self.grad if self._on_host else self._gradient.on_host(self.count, True).reshape(self._shape)
 
     def host(self) -> np.ndarray:
         """Return the values as a NumPy array to read; on another device a copy, which it does not take back."""
-        return self._values.on_host(self.count, False).reshape(self._shape)
+        return self.array if self._on_host else self._values.on_host(self.count, False).reshape(self._shape)
 
     @property
     def has_data(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import ArgumentError, BudgetError, DependencyError, DeviceError
+from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
 
 __all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "gemm", "load_cupy", "probe"]
 
@@ -38,19 +38,19 @@ def load_cupy() -> Any:
 
     Raises
     ------
-    DependencyError
+    DeviceError
         It is not installed, or cannot be loaded.
     """
     try:
         return importlib.import_module("cupy")
     except ModuleNotFoundError as error:
         if error.name != "cupy":
-            raise DependencyError(f"device 'cuda': CuPy cannot be loaded: {error}; install it again: {INSTALL}") \
+            raise DeviceError(f"device 'cuda': CuPy cannot be loaded: {error}; install it again: {INSTALL}") \
                 from error
-        raise DependencyError(f"device 'cuda': CuPy is not installed; {INSTALL}") from None
+        raise DeviceError(f"device 'cuda': CuPy, through which CUDA is used, is not installed; {INSTALL}") from None
     except ImportError as error:
         text = str(error).strip().split("\n")[0]
-        raise DependencyError(f"device 'cuda': CuPy is installed and cannot be loaded: {text}; only one of the "
+        raise DeviceError(f"device 'cuda': CuPy is installed and cannot be loaded: {text}; only one of the "
                               f"packages cupy, cupy-cuda12x and cupy-cuda13x may be installed; {INSTALL}") from error
 
 
@@ -86,7 +86,7 @@ def probe() -> Probe:
     """Find out whether a CUDA device works, by taking memory on it."""
     try:
         cupy = load_cupy()
-    except DependencyError as error:
+    except DeviceError as error:
         return Probe("not installed", str(error))
     api = cupy.cuda.runtime
     driver, runtime, version = api.driverGetVersion(), api.runtimeGetVersion(), cupy.__version__
@@ -143,9 +143,7 @@ class CudaBackend:
     Raises
     ------
     DeviceError
-        The device is missing or not usable: no driver, no device, too old.
-    DependencyError
-        CuPy is missing.
+        The device is missing or not usable: no CuPy, no driver, no device, too old.
     """
 
     def __init__(self, index: int = 0, precision: str = "fp32") -> None:
