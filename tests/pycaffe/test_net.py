@@ -287,9 +287,9 @@ def test_seed_makes_nets_repeat_and_differ_from_each_other(net_file):
 
 def test_mode_and_device_are_honest(net_file):
     caffe.set_mode_cpu()
-    with pytest.raises(RuntimeError, match="no CUDA"):
+    with pytest.raises(RuntimeError, match="CUDA"):
         caffe.set_mode_gpu()
-    with pytest.raises(RuntimeError, match="no CUDA"):
+    with pytest.raises(RuntimeError, match="CUDA"):
         caffe.set_device(0)
     assert caffe.Net(net_file, caffe.TRAIN).backend.name == "cpu"
     assert not caffe.has_nccl() and caffe.solver_count() == 1 and caffe.solver_rank() == 0
