@@ -22,7 +22,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 layer { name: "right" type: "Accuracy" bottom: "ip" bottom: "label" top: "right" include { phase: TEST } }
 layer { name: "extra" type: "Power" bottom: "x" top: "extra" include { stage: "more" min_level: 2 } }
 """
-SOLVER = """net: "net.prototxt" base_lr: 0.1 random_seed: 7 lr_policy: "step" gamma: 0.5 stepsize: 3 max_iter: 6 display: 2
+SOLVER = """net: "net.prototxt" base_lr: 0.1 random_seed: 5 lr_policy: "step" gamma: 0.5 stepsize: 3 max_iter: 6 display: 2
 momentum: 0.9 test_iter: 2 test_interval: 3 snapshot_prefix: "model" """
 
 PREFIX = re.compile(r"I(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6}) +\d+ \S+\] ")
