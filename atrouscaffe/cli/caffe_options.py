@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from atrouscaffe.cli.options import add_device_options
 from atrouscaffe.errors import DeviceError
 
 __all__ = ["COMMANDS", "add", "add_net_options", "device", "make_net", "respell", "stages"]
@@ -73,7 +74,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, default=50, metavar="N", help="how often the net runs (50)")
     parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
                         help="fill ${NAME} in the prototxt")
-    parser.add_argument("--device", default="cpu", help="cpu (default)")
+    add_device_options(parser)
     add(parser)
 
 
@@ -84,4 +85,5 @@ def make_net(args: argparse.Namespace, phase: Any) -> Any:
 
     return Net(args.model, phase, level=args.level, stages=stages(args) or None, weights=args.weights,
                variables=pairs(args.variables, "--set"), allow_missing=args.allow_missing,
-               allow_paths=args.allow_path, device=device(args), allow_python_layers=args.allow_python_layers)
+               allow_paths=args.allow_path, device=device(args), precision=args.precision,
+               allow_python_layers=args.allow_python_layers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from atrouscaffe.cli.options import add_device_options
+
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = """Classify pictures: the best classes of each on standard output, all scores with --out as .npy. Options have
@@ -29,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channel-swap", default="2,1,0", metavar="ORDER",
                         help="order of channels: 2,1,0 makes BGR of RGB (default); none leaves them, and grey is read")
     parser.add_argument("--ext", default="jpg", metavar="EXT", help="suffix of the pictures in a folder (jpg)")
-    parser.add_argument("--gpu", action="store_true", help="run on a GPU")
+    parser.add_argument("--gpu", action="store_true", help="run on a GPU: --device cuda")
+    add_device_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,12 +42,11 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe import pycaffe
     from atrouscaffe.formats.atomic import atomic_write
 
-    if args.gpu:
-        pycaffe.set_mode_gpu()
     swap = None if args.channel_swap == "none" else [int(n) for n in _numbers(args.channel_swap, "--channel-swap")]
     dims = None if args.images_dim is None else [int(n) for n in _numbers(args.images_dim, "--images-dim")]
     net = pycaffe.Classifier(args.model, args.weights, image_dims=dims, mean=_mean(args.mean),
-                             input_scale=args.input_scale, raw_scale=args.raw_scale, channel_swap=swap)
+                             input_scale=args.input_scale, raw_scale=args.raw_scale, channel_swap=swap,
+                             device="cuda" if args.gpu else args.device, precision=args.precision)
     names, pictures = _pictures(args, color=swap is not None)
     scores = net.predict(pictures, not args.center_only)
     labels = _labels(args.labels, scores.shape[1])

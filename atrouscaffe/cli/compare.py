@@ -12,7 +12,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = ("Run two nets on one image and compare the blobs behind each layer of the same name; the first layer that "
         "diverges is named, and the exit status is then 1. A and B are WEIGHTS, or NET=WEIGHTS: two files or formats "
         "of one net, or one file on two devices or in two precisions.")
-PRECISIONS = ("float32", "float64", "float16", "bfloat16")
+PRECISIONS = ("float32", "float64", "float16", "bfloat16", "tf32", "fp16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         short = letter.lower()
         parser.add_argument(f"--device-{short}", default="cpu", metavar="D", help=f"device of {letter} (cpu)")
         parser.add_argument(f"--precision-{short}", choices=PRECISIONS, default="float32",
-                            help=f"arithmetic of {letter} (float32, float64), or float32 with weights rounded to "
-                                 f"float16 or bfloat16; the {which} net's")
+                            help=f"arithmetic of {letter} (float32, float64), float32 with weights rounded to float16 "
+                                 "or bfloat16, or, on a CUDA device, with operands of matrix products rounded to tf32 "
+                                 f"or fp16; the {which} net's")
         parser.add_argument(f"--dialect-{short}", choices=("v1", "v2", "bvlc"), help=f"how the weights of {letter} are "
                                                                                       "read")
     parser.add_argument("--rtol", type=float, default=1e-4, help="difference allowed, as a share of the largest value "
@@ -55,9 +56,11 @@ def _made(args: argparse.Namespace, which: str, short: str) -> tuple[Any, Any]:
         raise ArgumentError(f"{weights}: which net are these weights of? Give --model NET, or NET={weights}")
     precision, dialect = getattr(args, f"precision_{short}"), getattr(args, f"dialect_{short}")
     device = getattr(args, f"device_{short}")
-    segmenter = Segmenter(model, weights, device, mean=_mean(args.mean), scale=args.scale,
+    operands = precision if precision in ("tf32", "fp16") else "fp32"
+    segmenter = Segmenter(model, weights, device, precision=operands, mean=_mean(args.mean), scale=args.scale,
                           variables=pairs(args.set, "--set"), weights_dialect=dialect, allow_paths=args.allow_path)
-    made = Net(segmenter.deploy.spec, TEST, weights=weights, weights_dialect=dialect, device=device, seed=0,
+    made = Net(segmenter.deploy.spec, TEST, weights=weights, weights_dialect=dialect, device=device,
+               precision=operands, seed=0,
                dtype=np.float64 if precision == "float64" else np.float32, allow_paths=args.allow_path,
                input_shapes=segmenter.deploy.input_shapes(segmenter.deploy.size))
     if precision in ("float16", "bfloat16"):

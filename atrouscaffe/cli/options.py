@@ -8,7 +8,17 @@ from typing import Any
 
 from atrouscaffe.errors import ArgumentError
 
-__all__ = ["add_model_options", "make_segmenter", "pairs"]
+__all__ = ["PRECISIONS", "add_device_options", "add_model_options", "make_segmenter", "pairs"]
+
+PRECISIONS = ("fp32", "tf32", "fp16")
+"""Those of `atrouscaffe.runtime.cuda`, which is not imported for the sake of ``--help``."""
+
+
+def add_device_options(parser: Any) -> None:
+    """Add the options that say on which device a net runs, and with what operands."""
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
+                        help="operands of matrix products on a CUDA device; sums and blobs stay float32 (fp32)")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mean", metavar="M", help="mean to subtract: a number, one a channel (B,G,R), or a mean file")
     group.add_argument("--scale", type=float, metavar="S", help="factor applied after the mean")
     group.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr", help="what the net wants (bgr)")
-    group.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    add_device_options(group)
     group.add_argument("--memory-budget", type=float, metavar="MB", help="most memory for blobs and results")
     group.add_argument("--tile", type=int, metavar="PX", help="largest side of a tile for large images")
     crf = parser.add_argument_group("CRF")
@@ -86,7 +96,7 @@ def make_segmenter(args: argparse.Namespace) -> Any:
     if budget is not None and not 0 < budget < 1e9:
         raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")
     return Segmenter(
-        args.model, args.weights, args.device, mean=_mean(args.mean), scale=args.scale,
+        args.model, args.weights, args.device, precision=args.precision, mean=_mean(args.mean), scale=args.scale,
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
         output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
         weights_dialect=args.weights_dialect, allow_missing=args.allow_missing, allow_paths=args.allow_path,

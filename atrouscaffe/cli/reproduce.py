@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.cli.options import pairs
+from atrouscaffe.cli.options import add_device_options, pairs
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", action="append", default=[], metavar="NAME=FOLDER",
                         help="another method's index PNGs, for fig6")
     parser.add_argument("--out", metavar="DIR", default="reproduced", help="folder for results (reproduced)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    add_device_options(parser)
     parser.add_argument("--input-size", type=int, metavar="PX", help="side of the nets' input, not the written one")
     parser.add_argument("--train-batch", type=int, metavar="N", default=1, help="batch of table2's training speed (1)")
     parser.add_argument("--train-size", type=int, metavar="PX", help="its crop, not the written one")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     bench = Bench(Path(args.out), Path(args.voc) if args.voc else None, args.list, args.limit,
                   {name: Path(file) for name, file in pairs(args.weights, "--weights").items()},
                   Path(args.weights_dir) if args.weights_dir else None, args.stand_in, args.input_size, args.device,
-                  say=lambda text: print(text, file=sys.stderr), progress=progress,
+                  args.precision, say=lambda text: print(text, file=sys.stderr), progress=progress,
                   others={name: Path(folder) for name, folder in pairs(args.predictions, "--predictions").items()})
     targets = TARGETS if "all" in args.targets else tuple(dict.fromkeys(args.targets))
     for target in targets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from atrouscaffe.cli import caffe_options
+from atrouscaffe.cli.options import add_device_options
 from atrouscaffe.errors import ArgumentError
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="solverstate to resume; auto: the newest whole one with the solver's prefix, if any")
     parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
                         help="fill the placeholder ${NAME} in solver and nets; may be repeated")
-    parser.add_argument("--device", default="cpu", help="cpu (default)")
+    add_device_options(parser)
     caffe_options.add(parser)
     for name, default in (("int", "stop"), ("hup", "snapshot")):
         parser.add_argument(f"--sig{name}-effect", choices=("stop", "snapshot", "none"), default=default,
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     weights = [part for part in (args.weights or "").split(",") if part]
     _, stopped = train(args.solver, weights=weights, snapshot=args.snapshot,
                        variables=dict(word.split("=", 1) for word in args.variables), device=device,
+                       precision=args.precision,
                        allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot,
                        say=glog.info, level=args.level, stages=caffe_options.stages(args),
                        sigint=args.sigint_effect, sighup=args.sighup_effect,

@@ -51,6 +51,7 @@ class Bench:
     input_size : int, optional
         Side of the nets' input in place of the written one (to the next 8 pixels).
     device : str
+    precision : {"fp32", "tf32", "fp16"}
     say : callable of str
         Told what is being done.
     others : dict of str to path
@@ -68,6 +69,7 @@ class Bench:
     stand_in: bool = False
     input_size: int | None = None
     device: str = "cpu"
+    precision: str = "fp32"
     say: Callable[[str], object] = lambda text: None
     progress: Callable[[str, int], Callable[[int, Report], object]] | None = None
     others: dict[str, Path] = field(default_factory=dict)
@@ -129,14 +131,14 @@ class Bench:
         """Return a model ready to run with its CRF parameters, None where it has no weights."""
         spec = sized_net(read_net(find_prototxt(model)), self.input_size)
         if self.stand_in:
-            segmenter = Segmenter(spec, None, self.device, crf=True, allow_missing=True)
+            segmenter = Segmenter(spec, None, self.device, precision=self.precision, crf=True, allow_missing=True)
             fill_at_random(segmenter.net, seed=sorted(METHODS).index(model))
             return segmenter
         path = self.weights_of(model)
         if path is None:
             return None
         self.note(seen_in_training(path, self.list_name))
-        return Segmenter(spec, path, self.device, crf=True)
+        return Segmenter(spec, path, self.device, precision=self.precision, crf=True)
 
     def figures(self, model: str) -> dict[str, Any] | None:
         """Return a model's figures without and with CRF; None where weights or images are missing."""

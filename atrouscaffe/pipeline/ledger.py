@@ -165,7 +165,8 @@ def _coarse_net(segmenter: Segmenter) -> Net | None:
     if last.type != "Interp" or deploy.dims:
         return None
     spec = dataclasses.replace(deploy.spec, layers=deploy.spec.layers[:-1])
-    net = Net(spec, TEST, keep=[last.bottoms[0]], device=segmenter.net.backend.name, seed=0,
+    net = Net(spec, TEST, keep=[last.bottoms[0]], device=segmenter.net.backend.name,
+              precision=segmenter.net.backend.precision, seed=0,
               input_shapes=deploy.input_shapes(deploy.size), allow_paths=deploy.paths.allowed)
     net.share_with(segmenter.net)
     return net if net.outputs == [last.bottoms[0]] else None

@@ -83,7 +83,8 @@ def table2(bench: Bench, *, train_batch: int = 1, train_size: int | None = None,
         speed, ours_is = None, geometry(model)
         if train:
             bench.say(f"training speed of {METHODS[model]}")
-            seconds, crop = training_seconds(model, train_batch, train_size, bench.device)
+            seconds, crop = training_seconds(model, train_batch, train_size, bench.device,
+                                             precision=bench.precision)
             speed = round(1 / seconds, 4)
         rows.append([entry["method"], f"{ours_is.kernel}x{ours_is.kernel}", ours_is.hole,
                      entry["receptive_field_px"], ours_is.field_px, entry["parameters_millions"],
@@ -155,7 +156,8 @@ def speed(bench: Bench) -> list[Table]:
     side = bench.input_size or paper["input_px"]
     for model in ("deeplab", "deeplab-largefov"):
         bench.say(f"speed of {METHODS[model]}")
-        seconds, fitted = forward_seconds(model, fit_side(side, 514 if model == "deeplab" else 513), bench.device)
+        seconds, fitted = forward_seconds(model, fit_side(side, 514 if model == "deeplab" else 513), bench.device,
+                                          precision=bench.precision)
         rows.append([f"{METHODS[model]}, one image of {fitted}x{fitted}, images/s",
                      paper["test_dcnn_fps"] if model == "deeplab" else None, round(1 / seconds, 3)])
     rows.append(["CRF, 10 iterations, s an image", paper["crf_seconds_per_image"], _crf_seconds(bench)])

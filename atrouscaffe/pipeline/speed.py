@@ -71,13 +71,14 @@ def fill_at_random(net: Net, seed: int = 0) -> None:
             np.multiply(values, np.float32((2 / fan) ** 0.5), out=blob.data)
 
 
-def forward_seconds(model: str, side: int, device: str = "cpu", repeats: int = 3) -> tuple[float, int]:
+def forward_seconds(model: str, side: int, device: str = "cpu", repeats: int = 3, *,
+                    precision: str = "fp32") -> tuple[float, int]:
     """Return the median time of a forward pass of one image, and the side of the square it was given.
 
     Weights are random: the time does not depend on them.
     """
     spec = sized_net(read_net(find_prototxt(model)), side)
-    net = Net(spec, TEST, keep=[], device=device, seed=0)
+    net = Net(spec, TEST, keep=[], device=device, precision=precision, seed=0)
     fill_at_random(net)
     name = net.inputs[0]
     net.blobs[name].data[...] = np.random.default_rng(0).normal(0, 50, net.blobs[name].shape)
@@ -91,7 +92,7 @@ def forward_seconds(model: str, side: int, device: str = "cpu", repeats: int = 3
 
 
 def training_seconds(model: str, batch: int = 1, side: int | None = None, device: str = "cpu",
-                     steps: int = 1) -> tuple[float, int]:
+                     steps: int = 1, *, precision: str = "fp32") -> tuple[float, int]:
     """Return the time of a training iteration an image, and the crop's side.
 
     Forward, backward and update of the model's own train net and solver, on random images and labels,
@@ -107,6 +108,7 @@ def training_seconds(model: str, batch: int = 1, side: int | None = None, device
     device : str
     steps : int
         Iterations counted.
+    precision : {"fp32", "tf32", "fp16"}
     """
     path = find_prototxt(model).with_name("train.prototxt")
     spec = read_net(path, variables={"NET_ID": model, "DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug",
@@ -115,7 +117,8 @@ def training_seconds(model: str, batch: int = 1, side: int | None = None, device
     crop = data.fields.transform_param.crop_size
     crop = crop if side is None else fit_side(side, crop)
     layer = _input(data.name, data.tops[:2], [(batch, 3, crop, crop), (batch, 1, crop, crop)])
-    net = Net(dataclasses.replace(spec, layers=(layer, *spec.layers[1:])), TRAIN, device=device, seed=0)
+    net = Net(dataclasses.replace(spec, layers=(layer, *spec.layers[1:])), TRAIN, device=device, precision=precision,
+              seed=0)
     fill_at_random(net)
     solver: SolverSpec = read_spec(path.with_name("solver.prototxt"), variables={"NET_ID": model, "EXP": "voc12"})
     updater = Updater(net.learnable, solver)

@@ -189,10 +189,10 @@ def _begin(solver: Solver, weights: Sequence[str | Path], snapshot: str | None, 
 
 
 def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapshot: str | None = None,
-          variables: Mapping[str, str] | None = None, device: str = "cpu", allow_paths: Sequence[str | Path] = (),
-          allow_missing: bool = False, log: str | Path | None = None, plot: str | Path | None = None,
-          say: Callable[[str], None] | None = None, level: int | None = None, stages: Sequence[str] = (),
-          sigint: str = "stop", sighup: str = "snapshot",
+          variables: Mapping[str, str] | None = None, device: str = "cpu", precision: str = "fp32",
+          allow_paths: Sequence[str | Path] = (), allow_missing: bool = False, log: str | Path | None = None,
+          plot: str | Path | None = None, say: Callable[[str], None] | None = None,
+          level: int | None = None, stages: Sequence[str] = (), sigint: str = "stop", sighup: str = "snapshot",
           allow_python_layers: bool = False, skip_bad_images: bool = False) -> tuple[Solver, bool]:
     """Train as a solver file says.
 
@@ -206,6 +206,8 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
     variables : mapping of str to str, optional
         Fill ``${NAME}`` placeholders.
     device : str
+    precision : {"fp32", "tf32", "fp16"}
+        Of the operands of matrix products on a CUDA device; see `Net`.
     allow_paths : sequence of path
     allow_missing : bool
         Let `weights` lack layers.
@@ -238,7 +240,7 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
     spec = read_spec(solver_file, variables)
     spec = dataclasses.replace(spec, train=dataclasses.replace(
         spec.train, level=spec.train.level if level is None else level, stages=(*spec.train.stages, *stages)))
-    solver = get_solver(spec, variables=variables, device=device, allow_paths=allow_paths,
+    solver = get_solver(spec, variables=variables, device=device, precision=precision, allow_paths=allow_paths,
                         allow_missing=allow_missing, log=say, allow_python_layers=allow_python_layers,
                         skip_bad_images=skip_bad_images)
     need = memory_need(solver)

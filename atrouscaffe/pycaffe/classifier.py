@@ -44,12 +44,15 @@ class Classifier(Net):
         Pictures are resized to this before crops of the input's size are taken; by default the input's size.
     mean, input_scale, raw_scale, channel_swap
         See `atrouscaffe.pycaffe.io.Transformer`.
+    device, precision : str, optional
+        See `atrouscaffe.net.Net`; by default where `set_mode_cpu` or `set_mode_gpu` says.
     """
 
     def __init__(self, model_file: Any, pretrained_file: Any, image_dims: Sequence[int] | None = None, mean: Any = None,
                  input_scale: float | None = None, raw_scale: float | None = None,
-                 channel_swap: Sequence[int] | None = None) -> None:
-        super().__init__(model_file, TEST, weights=pretrained_file)
+                 channel_swap: Sequence[int] | None = None, *, device: str | None = None,
+                 precision: str = "fp32") -> None:
+        super().__init__(model_file, TEST, weights=pretrained_file, device=device, precision=precision)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].data.shape[2:])
         self.image_dims = self.crop_dims if image_dims is None or not len(image_dims) else image_dims

@@ -40,6 +40,8 @@ class Solver:
     variables : mapping of str to str, optional
         Fill ``${NAME}`` placeholders, in the solver and in its nets.
     device : str, optional
+    precision : {"fp32", "tf32", "fp16"}, optional
+        See `Net`.
     dtype : dtype, optional
         float32; float64 for checks.
     allow_paths : sequence of path, optional
@@ -76,14 +78,15 @@ class Solver:
     net_class: ClassVar[Callable[..., Net]] = Net
 
     def __init__(self, source: Any, *, variables: Mapping[str, str] | None = None, device: str = "cpu",
-                 dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (), allow_missing: bool = False,
-                 dialect: str | None = None, log: Callable[[str], None] | None = None,
+                 precision: str = "fp32", dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (),
+                 allow_missing: bool = False, dialect: str | None = None, log: Callable[[str], None] | None = None,
                  allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         self.param: SolverSpec = read_spec(source, variables, type=self.type)
         self.paths = PathGuard(self.param.path, allow_paths)
         self.log = log or _to_stderr
         self.listeners: list[Callable[[Event], None]] = []
-        self._options = {"device": device, "dtype": dtype, "variables": variables, "dialect": dialect,
+        self._options = {"device": device, "precision": precision, "dtype": dtype, "variables": variables,
+                         "dialect": dialect,
                          "allow_python_layers": allow_python_layers, "skip_bad_images": skip_bad_images,
                          "allow_paths": [*allow_paths, *([self.paths.base] if self.paths.base else [])]}
         self.net = self._make_net(self.param.train, 0)
