@@ -1,0 +1,344 @@
+// Convolution with holes on tensor cores, without columns: the holes are sampled while they feed the product.
+// Contract: atrouscaffe/ops/conv_implicit_cuda.py.
+//
+//     y[n][m][oy][ox] = bias[m] + sum over (tap, channel) of w[m][tap][c] * x[n][iy][ix][c]
+//     iy = oy * stride_h + ty * hole_h - pad_h          ix = ox * stride_w + tx * hole_w - pad_w
+//
+// as the product D[m][p] of packed weights and packed activations (conv_pack.cu), p = (n * out_h + oy) * out_w + ox.
+// Packed rows are cut into chunks of 16 bytes: 8 halves or 4 tf32 of one tap. A step is 8 chunks, 128 bytes, of k:
+//
+//     chunk j of a weight row = (block * taps + tap) * wide + c      wide = min(8, chunks of a pixel)
+//     activation chunk        = pixel * pixel_chunks + (block * 8 + c)
+//
+// so that all taps of 64 halves (or 32 tf32) of a pixel come one after another and meet in the first-level cache;
+// a pixel of fewer than 8 chunks (1, 2 or 4) lets a step span 8 / wide taps.
+//
+//     global --cp.async, zeros outside--> shared [STAGES][row][8 chunks] --ldmatrix--> registers --mma--> registers
+//
+// Chunk q of row r lies at place q ^ (r % 8) of its row: eight rows at one q, and eight q of one row, touch
+// each bank once. Copies run STAGES - 1 steps ahead; one barrier a step. blockIdx.x counts tiles, channels
+// first, so that neighbours read the same pixels; y is the group; z a share of the steps, whose sums land in
+// plane z of y and are added in order by sum_parts.
+#include "real.cuh"
+#include <cuda_fp16.h>
+#include "mma.cuh"
+#include "holes.cuh"
+
+constexpr int ROW = 128;  // bytes of a row in a stage
+
+struct Half {
+  __device__ static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_m16n8k16_f16(d, a, b); }
+};
+
+struct Tf32 {
+  __device__ static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_m16n8k8_tf32(d, a, b); }
+};
+
+// Where a thread's chunk of a step is: tap and chunk of the pixel, walked step by step.
+struct Walk {
+  int ty, tx, chunk, wide, hop;
+
+  __device__ Walk(const Shape& s, int first, int q) : wide(s.chunks < 8 ? s.chunks : 8), hop(8 / wide) {
+    const int taps = s.kernel_h * s.kernel_w;
+    const int tap = hop == 1 ? first % taps : first * hop + q / wide;
+    chunk = (hop == 1 ? first / taps * 8 : 0) + q % wide;
+    ty = tap / s.kernel_w;
+    tx = tap % s.kernel_w;
+  }
+
+  __device__ void step(const Shape& s) {
+    tx += hop;
+    while (tx >= s.kernel_w) {
+      tx -= s.kernel_w;
+      ++ty;
+    }
+    if (hop == 1) {
+      if (ty == s.kernel_h) {
+        ty = 0;
+        chunk += 8;
+      }
+    } else if (ty > s.kernel_h) {
+      ty = s.kernel_h;  // behind the last tap: its bit is never set
+    }
+  }
+};
+
+// The tile of float sums goes through shared memory, so that lanes write pixels side by side (channels, for halves).
+template <int CHANNELS, int PIXELS, int THREADS, int MT, int NT>
+__device__ __forceinline__ void write_tile(const float (&sums)[MT][NT][4], unsigned char* arena, const float* bias,
+                                           float* y, Chunk* packed_y, int packed_chunks, const Shape& s, int channel0,
+                                           int pixel0, int warp_channel, int warp_pixel) {
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int group = blockIdx.y, first = group * s.outputs;
+  constexpr int LINE = PIXELS + 8, LINE_HALF = CHANNELS + 8;
+  float* tile = (float*)arena;
+  half* tile_half = (half*)arena;
+#pragma unroll
+  for (int i = 0; i < MT; ++i)
+#pragma unroll
+    for (int high = 0; high < 2; ++high) {
+      const int row = warp_channel + i * 16 + high * 8 + g, channel = channel0 + row;
+      const float shift = bias && channel < s.outputs ? bias[first + channel] : 0.0f;
+#pragma unroll
+      for (int j = 0; j < NT; ++j) {
+        const int column = warp_pixel + j * 8 + 2 * t;
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          float value = sums[i][j][2 * high + k] + shift;
+          if (s.relu && value < 0.0f) value = 0.0f;
+          if (packed_y)
+            tile_half[(column + k) * LINE_HALF + row] = __float2half_rn(
+                value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
+          else
+            tile[row * LINE + column + k] = value;
+        }
+      }
+    }
+  __syncthreads();
+  if (packed_y) {
+    constexpr int WIDE = CHANNELS / 8;
+    for (int i = threadIdx.x; i < PIXELS * WIDE; i += THREADS) {
+      const int column = i / WIDE, chunk = i % WIDE, p = pixel0 + column;
+      if (p < s.count && channel0 / 8 + chunk < packed_chunks)
+        packed_y[(size_t)p * packed_chunks + channel0 / 8 + chunk] =
+            *(const Chunk*)(tile_half + column * LINE_HALF + chunk * 8);
+    }
+    return;
+  }
+  const int area = s.out_h * s.out_w, all = gridDim.y * s.outputs;
+  const int rows = min(CHANNELS, s.outputs - channel0);
+  float* plane = y + (size_t)blockIdx.z * s.count * all + (size_t)(first + channel0) * area;
+  constexpr int SIDE = THREADS > PIXELS ? THREADS / PIXELS : 1;  // rows written at a time
+  for (int i = threadIdx.x; i < PIXELS * SIDE; i += THREADS) {
+    const int column = i % PIXELS, p = pixel0 + column;
+    if (p >= s.count) continue;
+    const int n = p / area;
+    float* target = plane + (size_t)n * all * area + (p - n * area);
+#pragma unroll 8
+    for (int row = i / PIXELS; row < rows; row += SIDE) target[(size_t)row * area] = tile[row * LINE + column];
+  }
+}
+
+template <class Operand, int CHANNELS, int PIXELS, int WARPS_C, int WARPS_P, int STAGES>
+__device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chunk* __restrict__ w,
+                                         const float* __restrict__ bias, float* __restrict__ y, Chunk* packed_y,
+                                         int packed_chunks, const Shape& s) {
+#if TENSOR_CORES
+  constexpr int THREADS = 32 * WARPS_C * WARPS_P, FILL = THREADS / 8;  // FILL rows are filled at a time
+  constexpr int MT = CHANNELS / WARPS_C / 16, NT = PIXELS / WARPS_P / 8;
+  constexpr int FILLS_W = CHANNELS / FILL, FILLS_X = PIXELS / FILL;
+  constexpr int STAGE = (CHANNELS + PIXELS) * ROW;
+  DYNAMIC_SHARED(Chunk, chunks);
+  __shared__ int offsets[PIXELS];
+  __shared__ unsigned masks[PIXELS];
+  unsigned char* arena = (unsigned char*)chunks;
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int tiles = (s.outputs + CHANNELS - 1) / CHANNELS;
+  const int channel0 = blockIdx.x % tiles * CHANNELS, pixel0 = blockIdx.x / tiles * PIXELS;
+  const int pixel_chunks = gridDim.y * s.chunks;
+
+  for (int i = threadIdx.x; i < PIXELS; i += THREADS) {
+    const int p = pixel0 + i, area = s.out_h * s.out_w;
+    int offset = 0;
+    unsigned mask = 0;
+    if (p < s.count) {
+      const int n = p / area, oy = (p - n * area) / s.out_w, ox = p - n * area - oy * s.out_w;
+      const int y0 = oy * s.stride_h - s.pad_h, x0 = ox * s.stride_w - s.pad_w;
+      offset = ((n * s.height + y0) * s.width + x0) * pixel_chunks + (int)blockIdx.y * s.chunks;
+      mask = inside_bits(y0, x0, s.height, s.width, s.kernel_h, s.kernel_w, s.hole_h, s.hole_w);
+    }
+    offsets[i] = offset;
+    masks[i] = mask;
+  }
+  __syncthreads();
+
+  // What this thread copies: chunk q of rows row, row + FILL, ... of both tiles.
+  const int q = threadIdx.x % 8, row = threadIdx.x / 8;
+  int offset[FILLS_X];
+  unsigned mask[FILLS_X];
+#pragma unroll
+  for (int i = 0; i < FILLS_X; ++i) {
+    offset[i] = offsets[row + i * FILL];
+    mask[i] = masks[row + i * FILL];
+  }
+  const int wide = min(8, s.chunks), taps = s.kernel_h * s.kernel_w;
+  const int total = wide == 8 ? taps * (s.chunks / 8) : (taps * wide + 7) / 8;
+  const int first = blockIdx.z * s.steps, count = min(s.steps, total - first);
+  const int weight_rows = s.outputs <= 64 ? 64 : (s.outputs + 127) / 128 * 128;
+  const Chunk* weights = w + (size_t)(blockIdx.y * weight_rows + channel0 + row) * total * 8 + first * 8 + q;
+  const int weight_hop = FILL * total * 8;
+  unsigned char* place = arena + row * ROW + ((q ^ (row & 7)) * 16);
+  Walk walk(s, first, q);
+
+  // Copies the part-th quarter of the step `walk` stands at.
+  auto fill = [&](int slot, int part) {
+    const unsigned want = tap_bits(walk.ty, walk.tx);
+    const int delta = (walk.ty * s.hole_h * s.width + walk.tx * s.hole_w) * pixel_chunks + walk.chunk;
+    unsigned char* to = place + slot * STAGE;
+#pragma unroll
+    for (int i = FILLS_W * part / 4; i < FILLS_W * (part + 1) / 4; ++i)
+      cp_async_16(to + i * FILL * ROW, weights + i * weight_hop, true);
+#pragma unroll
+    for (int i = FILLS_X * part / 4; i < FILLS_X * (part + 1) / 4; ++i) {
+      const bool valid = (mask[i] & want) == want;
+      cp_async_16_cached(to + (CHANNELS + i * FILL) * ROW, x + (valid ? offset[i] + delta : 0), valid);
+    }
+  };
+  auto next = [&]() {
+    weights += 8;
+    walk.step(s);
+  };
+
+  float sums[MT][NT][4];
+#pragma unroll
+  for (int i = 0; i < MT; ++i)
+#pragma unroll
+    for (int j = 0; j < NT; ++j)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) sums[i][j][k] = 0.0f;
+
+#pragma unroll
+  for (int i = 0; i < STAGES - 1; ++i) {
+    if (i < count) {
+#pragma unroll
+      for (int part = 0; part < 4; ++part) fill(i, part);
+      next();
+    }
+    cp_async_commit();
+  }
+
+  const int warp_channel = warp / WARPS_P * (CHANNELS / WARPS_C), warp_pixel = warp % WARPS_P * (PIXELS / WARPS_P);
+  const int a_row = (warp_channel + lane % 16) * ROW, a_chunk = lane / 16;
+  const int b_row = (CHANNELS + warp_pixel + lane / 16 * 8 + lane % 8) * ROW, b_chunk = lane / 8 % 2;
+  int slot = 0, ahead = STAGES - 1;
+  for (int step = 0; step < count; ++step) {
+    cp_async_wait<STAGES - 2>();
+    __syncthreads();  // this step has arrived, and nobody reads the slot that is filled next
+    const unsigned char* stage = arena + slot * STAGE;
+    const bool more = step + STAGES - 1 < count;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      unsigned a[MT][4], b[NT][2];
+#pragma unroll
+      for (int i = 0; i < MT; ++i)
+        ldmatrix_x4(a[i], stage + a_row + i * 16 * ROW + (((2 * k + a_chunk) ^ (lane & 7)) * 16));
+#pragma unroll
+      for (int j = 0; j < NT; j += 2) {
+        unsigned two[4];
+        ldmatrix_x4(two, stage + b_row + j * 8 * ROW + (((2 * k + b_chunk) ^ (lane & 7)) * 16));
+        b[j][0] = two[0];
+        b[j][1] = two[1];
+        b[j + 1][0] = two[2];
+        b[j + 1][1] = two[3];
+      }
+      if (more) fill(ahead, k);
+#pragma unroll
+      for (int i = 0; i < MT; ++i)
+#pragma unroll
+        for (int j = 0; j < NT; ++j) Operand::mma(sums[i][j], a[i], b[j]);
+    }
+    if (more) next();
+    cp_async_commit();
+    slot = slot + 1 == STAGES ? 0 : slot + 1;
+    ahead = ahead + 1 == STAGES ? 0 : ahead + 1;
+  }
+  cp_async_wait<0>();
+  __syncthreads();
+  write_tile<CHANNELS, PIXELS, THREADS, MT, NT>(sums, arena, bias, y, packed_y, packed_chunks, s, channel0, pixel0,
+                                                warp_channel, warp_pixel);
+#endif
+}
+
+// One entry point a precision and tile, channels x pixels. y may be null where packed_y (halves) is given.
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+    implicit_f16_128x256(const half* x, const half* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Half, 128, 256, 2, 4, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    implicit_f16_128x128(const half* x, const half* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Half, 128, 128, 2, 2, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    implicit_f16_64x128(const half* x, const half* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Half, 64, 128, 2, 2, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    implicit_f16_64x64(const half* x, const half* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Half, 64, 64, 2, 2, 4>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+    implicit_tf32_128x256(const float* x, const float* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Tf32, 128, 256, 2, 4, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    implicit_tf32_128x128(const float* x, const float* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Tf32, 128, 128, 2, 2, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    implicit_tf32_64x128(const float* x, const float* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Tf32, 64, 128, 2, 2, 3>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    implicit_tf32_64x64(const float* x, const float* w, const float* bias, float* y, half* packed_y, int packed_chunks,
+        int count, int height, int width, int chunks, int outputs, int out_h, int out_w, int kernel_h,
+        int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w,
+        int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<Tf32, 64, 64, 2, 2, 4>((const Chunk*)x, (const Chunk*)w, bias, y, (Chunk*)packed_y, packed_chunks, s);
+}
+
+// y[i] = ReLU(bias + part 0 + part 1 + ...), in this order; y is (images, channels, inner).
+extern "C" __global__ void sum_parts(const float* __restrict__ parts, const float* __restrict__ bias,
+                                     float* __restrict__ y, int count, int splits, int channels, int inner, bool relu) {
+  for (EACH(i, count)) {
+    float sum = bias ? bias[i / inner % channels] : 0.0f;
+#pragma unroll 4
+    for (int z = 0; z < splits; ++z) sum += parts[(size_t)z * count + i];
+    y[i] = relu && sum < 0.0f ? 0.0f : sum;
+  }
+}
