@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, blame
+from atrouscaffe.errors import AtrousCaffeError, DeviceError, GraphError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
@@ -20,7 +20,7 @@ from atrouscaffe.layers.base import Context
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import serial_blas
 
-__all__ = ["Execution", "Learnable"]
+__all__ = ["Execution", "Learnable", "RecordedPass"]
 
 RESHAPED_BY_USERS = ("Input", "DummyData")
 """Types whose tops keep the shape that somebody gave the blob."""
@@ -35,6 +35,46 @@ class Learnable:
     index: int
     lr_mult: float
     decay_mult: float
+
+
+class RecordedPass:
+    """A forward pass recorded as a CUDA graph; see `Net.record`.
+
+    Parameters
+    ----------
+    execution : Execution
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        from atrouscaffe.runtime.cuda import Recording
+
+        self._execution = execution
+        last = len(execution.graph.nodes) - 1
+        execution.forward(0, last)
+        self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
+        self._places = self._now()
+
+    def _now(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Say where all arrays lie; asking for them also copies to the device what users wrote."""
+        return [(array.data.ptr, array.shape) for array in self._execution.buffers()]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the pass still fits the net: no shape, no memory and no parameter has changed since."""
+        return self._now() == self._places and self._recording.epoch == self._execution.backend.epoch
+
+    def replay(self) -> None:
+        """Start the pass; the inputs are what their blobs hold now. Outputs are there when the device is done.
+
+        Raises
+        ------
+        GraphError
+            The net has changed since: record it again.
+        """
+        if not self.valid:
+            raise GraphError("the recorded pass no longer fits the net: a shape or a parameter has changed since; "
+                             "record it again", self._execution.graph.net.path)
+        self._recording.replay()
 
 
 class Execution:
@@ -150,6 +190,11 @@ class Execution:
         if self.graph.net.dialect != "v1":  # the first fork shares values only; each layer has its own gradient
             blob.share_diff(owner)
 
+    def buffers(self) -> list[Any]:
+        """Return the arrays of all blobs and parameters on the device, with what users wrote to them."""
+        params = [blob.array for blobs in self.node_params for blob in blobs]
+        return [blob.array for blob in self._storage] + params
+
     def blob(self, value: int) -> Blob:
         """Return the blob of a value of the graph."""
         return self._storage[self.graph.values[value].storage]
@@ -259,6 +304,12 @@ class Execution:
                 if node.backward:
                     self._backward_node(node, written)
                 self._call("after_backward", node)
+
+    def record(self) -> RecordedPass:
+        """Record a forward pass over all nodes; see `Net.record`."""
+        if self.backend.name == "cpu":
+            raise DeviceError("record: expected a net on a CUDA device, this one is on the CPU")
+        return RecordedPass(self)
 
     def _call(self, when: str, node: Node) -> None:
         for callback in self.callbacks[when]:

@@ -21,7 +21,7 @@ from atrouscaffe import rows
 from atrouscaffe.arguments import net_spec_from, sort_arguments, weight_paths
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, blame
-from atrouscaffe.execution import Execution, Learnable
+from atrouscaffe.execution import Execution, Learnable, RecordedPass
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
 from atrouscaffe.layers.python import Python
@@ -273,10 +273,30 @@ class Net:
             if lacking:
                 raise ArgumentError(f"forward: expected every input of the net, {lacking} is missing")
         self._fill(self.inputs, inputs, "input", False)
-        first, last = self._range(start, end)
-        self._execution.forward(first, last)
+        self.run(start, end)
         names = list(self.outputs) if end is None else [n for n in self.top_names[end] if n]
         return {name: self.blobs[name].data for name in dict.fromkeys(names + list(blobs or ()))}
+
+    def run(self, start: str | None = None, end: str | None = None) -> None:
+        """Run the net forward on what its blobs hold and leave the results there; see `forward`.
+
+        On a CUDA device this returns before the work is done.
+        """
+        self._execution.forward(*self._range(start, end))
+
+    def record(self) -> RecordedPass:
+        """Record a forward pass as one CUDA graph, for the present shapes and parameters.
+
+        ``replay()`` of what is returned runs it with what the input blobs hold by then, at the cost of one
+        launch, and returns before the device is done; reading a blob's ``data`` waits for it. ``valid`` says
+        whether shapes and parameters are still the same.
+
+        Raises
+        ------
+        DeviceError
+            The net is on the CPU, or a layer must wait for the host (labels that are checked, data layers).
+        """
+        return self._execution.record()
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                  **gradients: Any) -> dict[str, np.ndarray]:

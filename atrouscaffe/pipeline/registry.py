@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atrouscaffe.errors import ArgumentError, FileMissingError
+from atrouscaffe.formats.prototxt import parse_net, read_net
 from atrouscaffe.resources import resource
+from atrouscaffe.spec import NetSpec
 
 __all__ = ["EMBEDDED", "KNOWN", "KnownModel", "by_name", "by_weights", "find_prototxt", "missing_weights",
-           "shipped_weights"]
+           "net_and_model", "shipped_weights"]
 
 EMBEDDED = "deeplab-mnv2-largefov"
 """The model that is used where none is named; its weights come with this package."""
@@ -176,3 +180,40 @@ def missing_weights(model: KnownModel) -> str:
         return f"{model.title}: {model.note}; train it, or use another model"
     where = f", published at {model.published}" if model.published else ""
     return f"{model.title} needs {model.weights} (about {model.megabytes:.0f} MB{where}); give it with --weights FILE"
+
+
+def net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | None,
+                   dialect: str | None) -> tuple[NetSpec, KnownModel | None]:
+    """Read a net and find the known model that it, or its weights, belong to.
+
+    Parameters
+    ----------
+    prototxt, weights, variables, dialect
+        As `atrouscaffe.pipeline.segment.Segmenter` takes them.
+
+    Raises
+    ------
+    ArgumentError
+        Neither the net nor weights that are known.
+    """
+    model = None
+    if prototxt is None and weights is None:
+        prototxt = EMBEDDED
+    if prototxt is None:
+        path = weights if isinstance(weights, (str, Path)) else None
+        model = by_weights(path) if path is not None else None
+        if model is None or not model.prototxt:
+            raise ArgumentError("prototxt: expected a net, or the name of a model, since the weights are not known")
+        prototxt = model.name
+    if isinstance(prototxt, NetSpec):
+        spec = prototxt
+    elif isinstance(prototxt, str) and "{" in prototxt:
+        spec = parse_net(prototxt, variables=variables, dialect=dialect)
+    else:
+        model = model or by_name(str(prototxt))
+        spec = read_net(find_prototxt(prototxt), variables=variables, dialect=dialect)
+    if model is None:
+        model = by_name(spec.name)
+    if model is None and isinstance(weights, (str, Path)):
+        model = by_weights(weights)
+    return spec, model

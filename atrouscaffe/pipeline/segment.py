@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,25 +11,20 @@ import numpy as np
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.voc import class_names
 from atrouscaffe.errors import ArgumentError, BudgetError
+from atrouscaffe.execution import RecordedPass
 from atrouscaffe.formats.mean import read_mean
-from atrouscaffe.formats.prototxt import parse_net, read_net
 from atrouscaffe.graph.memory import plan
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
+from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
 from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
-from atrouscaffe.pipeline.registry import (
-    EMBEDDED,
-    KnownModel,
-    by_name,
-    by_weights,
-    find_prototxt,
-    missing_weights,
-    shipped_weights,
-)
+from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
+from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.pipeline.tiling import Axis
+from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.budget import default_budget
-from atrouscaffe.spec import TEST, NetSpec
+from atrouscaffe.spec import TEST
 
 __all__ = ["Segmentation", "Segmenter"]
 
@@ -65,6 +60,8 @@ class Segmenter:
     weights : path or sequence of path, optional
         May be left out for a model whose weights come with this package.
     device : str
+    precision : {"fp32", "tf32", "fp16"}
+        Of the operands of matrix products on a CUDA device; see `Net`.
     mean : float, sequence of float, or path, optional
         Subtracted from each channel, in the order in which channels go in; or a mean file.
     scale : float, optional
@@ -108,8 +105,8 @@ class Segmenter:
     """
 
     def __init__(self, prototxt: Any = None, weights: Any = None, device: str = "cpu", *,
-                 mean: float | Sequence[float] | str | Path | None = None, scale: float | None = None,
-                 channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
+                 precision: str = "fp32", mean: float | Sequence[float] | str | Path | None = None,
+                 scale: float | None = None, channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
                  crf_params: Mapping[str, Any] | None = None, output: str | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool = False,
@@ -119,14 +116,13 @@ class Segmenter:
             raise ArgumentError(f"channel_order: expected 'bgr' or 'rgb', got {channel_order!r}")
         if tile is not None and tile < 1:
             raise ArgumentError(f"tile: expected at least 1 pixel, got {tile}")
-        spec, self.model = _net_and_model(prototxt, weights, variables, dialect)
+        spec, self.model = net_and_model(prototxt, weights, variables, dialect)
         if weights is None and not allow_missing:
             weights = shipped_weights(self.model)
         if weights is None and not allow_missing:
             raise ArgumentError(missing_weights(self.model) if self.model else
                                 "weights: expected a caffemodel, got none", spec.path)
         self.deploy = make_deploy(spec, output, allow_paths)
-        self.memory_budget = default_budget() if memory_budget is None else memory_budget
         self.tile = tile
         self.channel_order = channel_order
         self.mean, self.scale, self.preprocessing = self._preprocessing(mean, scale)
@@ -135,13 +131,19 @@ class Segmenter:
         self._axes = tuple(Axis(n, step, field) for n, step, field in zip(self.deploy.size, shift, fields))
         self._size = self.deploy.size
         self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect,
-                       allow_missing=allow_missing, keep=[self.deploy.score], device=device, allow_paths=allow_paths,
-                       input_shapes=self.deploy.input_shapes(self._size), memory_budget=self.memory_budget, seed=0)
+                       allow_missing=allow_missing, keep=[self.deploy.score], device=device, precision=precision,
+                       allow_paths=allow_paths, input_shapes=self.deploy.input_shapes(self._size),
+                       memory_budget=memory_budget, seed=0)
+        if memory_budget is None:
+            memory_budget = self.net.backend.memory_budget() or default_budget()
+        self.memory_budget = memory_budget
         self.classes = self.net.blobs[self.deploy.score].shape[1]
         if self.classes > 256:
             raise ArgumentError(f"output {self.deploy.score!r}: expected at most 256 classes, got {self.classes}",
                                 spec.path)
         self.names = class_names(self.classes)
+        self._recorded: RecordedPass | None = None
+        self._ran: tuple[int, int] | None = None
 
     # -- making ---------------------------------------------------------------------------------
 
@@ -208,19 +210,71 @@ class Segmenter:
             More memory than allowed, whatever the tiles.
         """
         image = check_image(image)
-        scores = self.scores(image)
-        probabilities = np.empty_like(scores)
-        flat = (1, self.classes, -1)
-        softmax(scores.reshape(flat), probabilities.reshape(flat))
+        backend = self.net.backend
+        with backend.active():
+            scores = self._scores(image)
+            probabilities = backend.xp.empty_like(scores)
+            flat = (1, self.classes, scores.shape[1] * scores.shape[2])
+            softmax(scores.reshape(flat), probabilities.reshape(flat))
+        probabilities, scores = backend.to_numpy(probabilities), backend.to_numpy(scores)
         if self.crf is not None:
             probabilities = self._refined(image, probabilities)
         return Segmentation(probabilities.argmax(0).astype(np.uint8), probabilities, scores)
+
+    def labels(self, image: np.ndarray | str | Path) -> np.ndarray:
+        """Return the labels of one image alone, (H, W) uint8.
+
+        Nothing of the size of the scores is made where the net's own are on a coarser grid and there is
+        no CRF; on a CUDA device only the image and the labels travel.
+        """
+        return next(self.stream([check_image(image)]))
+
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the labels of each image, (H, W) uint8, in order.
+
+        On a CUDA device copies overlap with the work, and sizes that come twice in a row run as a
+        recorded CUDA graph.
+
+        Parameters
+        ----------
+        images : iterable of (H, W, 3) uint8, B, G, R
+        """
+        if self.crf is not None:
+            for image in images:
+                yield self(image).labels
+        elif self.net.backend.name == "cpu":
+            for image in images:
+                labels = np.empty(image.shape[:2], np.uint8)
+                self._label(image, self._pixels(image), labels)
+                yield labels
+        else:
+            yield from stream_labels(self.net.backend, images, self._pixels, self._label_on_device)
+
+    def _label_on_device(self, pixels: Any, image: np.ndarray) -> Any:
+        labels = self.net.backend.xp.empty(image.shape[:2], np.uint8)
+        self._label(image, pixels, labels)
+        return labels
+
+    def _label(self, image: np.ndarray, pixels: Any, labels: Any) -> None:
+        """Write the labels of an image whose pixels, in the net's channels, are on the net's device."""
+        size = image.shape[:2]
+        whole, tile = self._sizes(size)
+        scores = self._coarse_scores(pixels, size, whole, tile)
+        enlarged_labels(module_of(scores).ascontiguousarray(scores), whole, labels)
 
     def _refined(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         from atrouscaffe.crf.densecrf import refine
 
         result = refine(np.ascontiguousarray(image[..., ::-1]), probabilities, **(self.crf or {}))
         return np.ascontiguousarray(result.probabilities, np.float32)
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        """Return an image with as many channels as the net takes, uint8."""
+        if self.deploy.channels == 1:
+            import cv2
+
+            return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
+        return image
 
     def prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Return an image as the net takes it, padded at the bottom and right.
@@ -235,61 +289,79 @@ class Segmenter:
         -------
         (1, C, height, width) float32
         """
-        height, width = image.shape[:2]
-        if self.deploy.channels == 1:
-            import cv2
-
-            planes = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[None]
-        else:
-            planes = image.transpose(2, 0, 1)[::-1 if self.channel_order == "rgb" else 1]
-        padded = np.zeros((1, self.deploy.channels, *size), np.float32)
-        inside = padded[0, :, :height, :width]
-        np.subtract(planes, self.mean, out=inside)
-        if self.scale != 1:
-            inside *= np.float32(self.scale)
+        padded = np.empty((1, self.deploy.channels, *size), np.float32)
+        image_to_blob(self._pixels(image), self.mean.reshape(-1), padded, self.scale, self.channel_order == "rgb")
         return padded
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         """Return the net's scores of an image, (C, H, W) float32."""
-        height, width = image.shape[:2]
-        rows, columns = self._axes
-        whole = (rows.fit(height), columns.fit(width))
-        tile = self._tile_size(whole, (height, width))
-        padded = self.prepare(image, whole)
-        if tile == whole:
-            self._reshape(whole)
-            result = self._run(padded, (height, width))[0].copy()
-        else:
-            result = self._tiled(padded, tile)
+        backend = self.net.backend
+        with backend.active():
+            return backend.to_numpy(self._scores(image))
+
+    def _sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the padded size of an image, and the size of one pass over it."""
+        whole = (self._axes[0].fit(size[0]), self._axes[1].fit(size[1]))
+        return whole, self._tile_size(whole, size)
+
+    def _scores(self, image: np.ndarray) -> Any:
+        """Return the net's scores of an image, (C, H, W) float32 on the net's device."""
+        size = image.shape[:2]
+        whole, tile = self._sizes(size)
+        result = self._coarse_scores(self.net.backend.asarray(self._pixels(image)), size, whole, tile)
+        xp = module_of(result)
         if result.shape[1:] != whole:
-            enlarged = np.empty((1, self.classes, *whole), np.float32)
+            enlarged = xp.empty((1, self.classes, *whole), np.float32)
             resize(result[None], enlarged)
             result = enlarged[0]
-        if whole != (height, width):
-            result = np.ascontiguousarray(result[:, :height, :width])
+        else:
+            result = result.copy()
+        if whole != size:
+            result = xp.ascontiguousarray(result[:, :size[0], :size[1]])
         if self.deploy.beliefs:
-            np.log(np.maximum(result, np.finfo(np.float32).tiny, out=result), out=result)
+            xp.log(xp.maximum(result, np.finfo(np.float32).tiny, out=result), out=result)
         return result
 
-    def _run(self, padded: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        self.net.blobs[self.deploy.input].data[...] = padded
+    def _coarse_scores(self, pixels: Any, size: tuple[int, int], whole: tuple[int, int], tile: tuple[int, int]) -> Any:
+        """Return the net's own scores of an image of `size`, (C, h, w), in one pass or by tiles; good until the next."""
+        mean, reverse = self.net.backend.asarray(self.mean.reshape(-1)), self.channel_order == "rgb"
+        if tile == whole:
+            self._reshape(whole)
+            image_to_blob(pixels, mean, self.net.blobs[self.deploy.input].array, self.scale, reverse)
+            return self._run(size)
+        padded = module_of(pixels).empty((1, self.deploy.channels, *whole), np.float32)
+        image_to_blob(pixels, mean, padded, self.scale, reverse)
+        return self._tiled(padded, tile)
+
+    def _run(self, size: tuple[int, int]) -> Any:
+        """Run the net on what its input holds; a second time at the same size on a device, as a recorded graph."""
         for name in self.deploy.dims:
             self.net.blobs[name].data[...] = np.reshape(size, (1, 1, 1, 2))
-        self.net.forward()
-        return self.net.blobs[self.deploy.score].data
+        if self.net.backend.name == "cpu":
+            self.net.forward()
+        elif self._recorded is not None and self._recorded.valid:
+            self._recorded.replay()
+        elif self._ran == self._size:
+            self._recorded = self.net.record()
+            self._recorded.replay()
+        else:
+            self.net.run()
+            self._ran = self._size
+        return self.net.blobs[self.deploy.score].array[0]
 
-    def _tiled(self, padded: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+    def _tiled(self, padded: Any, tile: tuple[int, int]) -> Any:
         """Return the scores of a large image from overlapping tiles."""
         self._reshape(tile)
         own = self.net.blobs[self.deploy.score].shape[2:]
         sizes = [n + int((big - small) / axis.field.step)
                  for n, big, small, axis in zip(own, padded.shape[2:], tile, self._axes)]
-        result = np.empty((self.classes, *sizes), np.float32)
+        result = module_of(padded).empty((self.classes, *sizes), np.float32)
         cuts = [axis.tiles(big, small, n) for axis, big, small, n in zip(self._axes, padded.shape[2:], tile, sizes)]
         for row in cuts[0]:
             for column in cuts[1]:
                 part = padded[:, :, row.start:row.start + tile[0], column.start:column.start + tile[1]]
-                scores = self._run(part, tile)[0]
+                self.net.blobs[self.deploy.input].array[...] = part
+                scores = self._run(tile)
                 result[:, row.first:row.last, column.first:column.last] = scores[
                     :, row.offset:row.offset + row.last - row.first,
                     column.offset:column.offset + column.last - column.first]
@@ -306,7 +378,8 @@ class Segmenter:
                 self.net.blobs[name].reshape(*shape)
             self.net.reshape()
         else:
-            net = Net(spec, TEST, keep=[self.deploy.score], device=self.net.backend.name, seed=0,
+            net = Net(spec, TEST, keep=[self.deploy.score], device=self.net.backend.name,
+                      precision=self.net.backend.precision, seed=0,
                       allow_paths=self.deploy.paths.allowed, input_shapes=self.deploy.input_shapes(size),
                       memory_budget=self.memory_budget)
             net.share_with(self.net)
@@ -372,28 +445,3 @@ class Segmenter:
                 break
         return sides[0], sides[1]
 
-
-def _net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | None,
-                   dialect: str | None) -> tuple[NetSpec, KnownModel | None]:
-    """Read the net and find the known model that it, or its weights, belong to."""
-    model = None
-    if prototxt is None and weights is None:
-        prototxt = EMBEDDED
-    if prototxt is None:
-        path = weights if isinstance(weights, (str, Path)) else None
-        model = by_weights(path) if path is not None else None
-        if model is None or not model.prototxt:
-            raise ArgumentError("prototxt: expected a net, or the name of a model, since the weights are not known")
-        prototxt = model.name
-    if isinstance(prototxt, NetSpec):
-        spec = prototxt
-    elif isinstance(prototxt, str) and "{" in prototxt:
-        spec = parse_net(prototxt, variables=variables, dialect=dialect)
-    else:
-        model = model or by_name(str(prototxt))
-        spec = read_net(find_prototxt(prototxt), variables=variables, dialect=dialect)
-    if model is None:
-        model = by_name(spec.name)
-    if model is None and isinstance(weights, (str, Path)):
-        model = by_weights(weights)
-    return spec, model

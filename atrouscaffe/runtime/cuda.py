@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ import numpy as np
 
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
 
-__all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "gemm", "load_cupy", "probe"]
+__all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "dotted", "gemm", "load_cupy",
+           "probe"]
 
 PRECISIONS = ("fp32", "tf32", "fp16")
 """What the operands of matrix products are rounded to; sums and blobs are float32 in all three."""
@@ -60,7 +62,7 @@ class Probe:
 
     Attributes
     ----------
-    state : {"not installed", "no driver", "old driver", "no device", "failing", "ready"}
+    state : {"not installed", "cannot be loaded", "no driver", "old driver", "no device", "failing", "ready"}
     message : str
         One sentence: what is the matter and what to do; for a ready device, its name.
     cupy : str
@@ -87,7 +89,8 @@ def probe() -> Probe:
     try:
         cupy = load_cupy()
     except DeviceError as error:
-        return Probe("not installed", str(error))
+        missing = importlib.util.find_spec("cupy") is None
+        return Probe("not installed" if missing else "cannot be loaded", str(error))
     api = cupy.cuda.runtime
     driver, runtime, version = api.driverGetVersion(), api.runtimeGetVersion(), cupy.__version__
     if not driver:
@@ -97,8 +100,8 @@ def probe() -> Probe:
         count = api.getDeviceCount()
     except api.CUDARuntimeError as error:
         if "InsufficientDriver" in str(error):
-            return Probe("old driver", f"device 'cuda': the driver speaks CUDA {_dotted(driver)} and CuPy needs "
-                         f"{_dotted(runtime)}; update the driver, or install the CuPy of an older CUDA: {INSTALL}",
+            return Probe("old driver", f"device 'cuda': the driver speaks CUDA {dotted(driver)} and CuPy needs "
+                         f"{dotted(runtime)}; update the driver, or install the CuPy of an older CUDA: {INSTALL}",
                          version, driver, runtime)
         return Probe("no device", f"device 'cuda': no CUDA device was found ({error})", version, driver, runtime)
     if not count:
@@ -118,7 +121,8 @@ def probe() -> Probe:
     return Probe("ready", names[0], *facts)
 
 
-def _dotted(version: int) -> str:
+def dotted(version: int) -> str:
+    """Return one of CUDA's version numbers, 1000 major + 10 minor, as people write it."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
@@ -338,12 +342,20 @@ class Recording:
                 self._stream.begin_capture()
                 try:
                     work()
+                except (cuda.runtime.CUDARuntimeError, DeviceError) as error:
+                    self._abandon()
+                    raise DeviceError(f"recording: work that waits for the host cannot be recorded ({error})") \
+                        from error
                 except BaseException:
-                    with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # the work's own error says more
-                        self._stream.end_capture()
+                    self._abandon()
                     raise
                 self._graph = self._stream.end_capture()
         self.epoch = backend.epoch
+
+    def _abandon(self) -> None:
+        """End a capture that failed; that it did is what CUDA then says once more."""
+        with contextlib.suppress(self._backend.xp.cuda.runtime.CUDARuntimeError):
+            self._stream.end_capture()
 
     def replay(self) -> None:
         """Start the recorded work on the current stream, behind what is already there."""
