@@ -13,6 +13,7 @@ import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, DeviceError, GraphError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
+from atrouscaffe.graph.fuse import folded_relus
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
@@ -118,6 +119,7 @@ class Execution:
                          for node in graph.nodes]
         for ctx in self.contexts:
             ctx.keeps = keep is None
+        self._folds = {} if keep is None else folded_relus(graph)
         self.after_forward: Callable[[Node], None] | None = None
         self.after_backward: Callable[[Node], None] | None = None
         self.callbacks: dict[str, list[Callable[[int], Any]]] = {
@@ -275,8 +277,14 @@ class Execution:
     def forward(self, first: int, last: int) -> None:
         """Run nodes `first` to `last`, both included."""
         self._check_inputs()
+        watched = self.after_forward is not None or any(self.callbacks.values())
+        folds = {} if watched else {a: b for a, b in self._folds.items() if first <= a and b <= last}
+        folded = set(folds.values())
         with serial_blas(), self.backend.active():
             for node in self.graph.nodes[first:last + 1]:
+                if node.index in folded:
+                    continue
+                self.contexts[node.index].relu = node.index in folds
                 bottoms = [self.blob(value) for value in node.bottoms]
                 tops = [self.blob(value) for value in node.tops]
                 self._call("before_forward", node)

@@ -78,6 +78,8 @@ class Context:
     phase : Phase
     keeps : bool
         False: no backward follows, so that nothing needs to be saved for one.
+    relu : bool
+        The layer also does the work of the ReLU behind it, which does not run (`atrouscaffe.graph.fuse`).
     rng : numpy.random.Generator
         The layer's own stream, seeded by net seed and layer index.
     saved : dict
@@ -97,6 +99,7 @@ class Context:
         self.xp = backend.xp
         self.phase = phase
         self.keeps = True
+        self.relu = False
         self.rng = rng
         self.saved: dict[str, Any] = _Saved()
         self.state: dict[str, Any] = {}

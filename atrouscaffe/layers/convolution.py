@@ -78,7 +78,7 @@ class Convolution(Layer):
         bias = params[1].array if self.p.bias_term else None
         for below, above in zip(bottom, top):
             conv_forward(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array), windows,
-                         self.p.group)
+                         self.p.group, ctx.relu)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed convolution below; sums over all bottoms into the parameters."""

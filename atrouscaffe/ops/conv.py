@@ -28,7 +28,7 @@ from atrouscaffe.ops import conv_nd
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
-from atrouscaffe.runtime.backend import on_device
+from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
@@ -43,8 +43,8 @@ ROW_BLOCK = 256
 
 
 def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
-                 windows: Sequence[Window], group: int = 1) -> None:
-    """Write ``y = conv(x, weight) + bias``.
+                 windows: Sequence[Window], group: int = 1, relu: bool = False) -> None:
+    """Write ``y = conv(x, weight) + bias``, with `relu` its positive part.
 
     Parameters
     ----------
@@ -55,29 +55,34 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
     windows : sequence of Window
         One for each spatial axis.
     group : int
+    relu : bool
     """
     if not len(x):
         return
     if len(windows) > 2:
         conv_nd.forward(x, weight, bias, y, windows, group)
+        if relu:
+            module_of(y).maximum(y, 0, out=y)
         return
     x, y, weight, windows = _two_axes(x, y, weight, windows)
     if on_device(x):
         from atrouscaffe.ops import conv_cuda
 
-        conv_cuda.conv_forward(x, weight, bias, y, windows, group)
+        conv_cuda.conv_forward(x, weight, bias, y, windows, group, relu)
         return
     if _is_direct(weight, y.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(y.shape)
         geo = geo_of(windows)
         parallel(lambda i: direct_forward(x, weight, flat_bias, y, *blocks[i], geo), len(blocks))
+        if relu:
+            parallel(lambda i: _positive(y.reshape(-1, *y.shape[2:])[slice(*blocks[i])]), len(blocks))
         return
     images, pixels = len(x), y.shape[2] * y.shape[3]
     tile = _tile(images, pixels, x.shape[1] * taps_of(windows), x.itemsize)
     tiles = [(n, a, b) for n in range(images) for a, b in chunks(pixels, tile)]
     if len(tiles) < FEWEST_TASKS:
-        _forward_by_outputs(x, weight, bias, y, windows, group)
+        _forward_by_outputs(x, weight, bias, y, windows, group, relu)
         return
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     out = y.reshape(images, group, kernel.shape[1], pixels)
@@ -93,6 +98,8 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
             np.matmul(kernel, columns, out=target)
         if shift is not None:
             target += shift
+        if relu:
+            _positive(target)
 
     parallel(work, len(tiles))
 
@@ -245,6 +252,10 @@ def _two_axes(x: np.ndarray, y: np.ndarray, weight: np.ndarray, windows: Sequenc
     return turned, flatten_windows(y, windows)[0], flatten_windows(weight, windows)[0], both
 
 
+def _positive(values: np.ndarray) -> None:
+    np.maximum(values, 0, out=values)
+
+
 def _is_pointwise(windows: Sequence[Window]) -> bool:
     return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
 
@@ -291,7 +302,7 @@ def _columns(image: np.ndarray, windows: Sequence[Window], out_w: int, a: int, b
 
 
 def _forward_by_outputs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
-                        windows: Sequence[Window], group: int) -> None:
+                        windows: Sequence[Window], group: int, relu: bool) -> None:
     """Convolve few pixels: all columns once, then output channels (or groups) side by side."""
     pixels = y.shape[2] * y.shape[3]
     per_out, geo = weight.shape[0] // group, geo_of(windows)
@@ -318,5 +329,7 @@ def _forward_by_outputs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | No
             np.matmul(kernel[g:h, a:b], grouped[g:h], out=target)
             if bias is not None:
                 target += bias.reshape(group, per_out, 1)[g:h, a:b]
+            if relu:
+                _positive(target)
 
         parallel(work, len(blocks))
