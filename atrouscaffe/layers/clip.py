@@ -8,7 +8,7 @@ from typing import Any
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Context, register
 from atrouscaffe.layers.pointwise import Pointwise
-from atrouscaffe.ops.activation import gate
+from atrouscaffe.ops.activation import clip, clip_grad, gate
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
@@ -37,15 +37,13 @@ class Clip(Pointwise):
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
-        xp.clip(x, self.low, self.high, out=y)
-
-    def _inside(self, x: Any) -> Any:
-        return (x >= self.low) & (x <= self.high)
+        clip(xp, x, y, self.low, self.high)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place, where x was inside is kept."""
         if ctx.keeps and bottom[0] is top[0]:
-            ctx.saved["inside"] = self._inside(bottom[0].array)
+            x = bottom[0].array
+            ctx.saved["inside"] = (x >= self.low) & (x <= self.high)
         super().forward(ctx, bottom, top, params)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
@@ -55,5 +53,5 @@ class Clip(Pointwise):
         if bottom[0] is top[0]:
             spread(ctx.xp, gate, ctx.saved["inside"], top[0].grad, bottom[0].grad)
         else:
-            spread(ctx.xp, lambda xp, x, dy, dx: gate(xp, self._inside(x), dy, dx),
+            spread(ctx.xp, lambda xp, x, dy, dx: clip_grad(xp, x, dy, dx, self.low, self.high),
                    bottom[0].array, top[0].grad, bottom[0].grad)

@@ -8,6 +8,7 @@ from typing import Any
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import exp_affine, exp_affine_grad
 
 __all__ = ["Exp"]
 
@@ -30,11 +31,8 @@ class Exp(Pointwise):
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
-        xp.multiply(x, self.scale, out=y)
-        y += self.shift
-        xp.exp(y, out=y)
+        exp_affine(xp, x, y, self.scale, self.shift)
 
     def apply_grad(self, xp: Any, y: Any, dy: Any, dx: Any) -> None:
         """dx = dy y log(base) scale."""
-        factor = y * self.scale
-        xp.multiply(dy, factor, out=dx)
+        exp_affine_grad(xp, y, dy, dx, self.scale)

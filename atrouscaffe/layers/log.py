@@ -9,6 +9,7 @@ from typing import Any
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Context, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import log_affine, log_affine_grad
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
@@ -35,21 +36,15 @@ class Log(Pointwise):
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
-        xp.multiply(x, self.p.scale, out=y)
-        y += self.p.shift
-        xp.log(y, out=y)
-        y /= self.log_base
+        log_affine(xp, x, y, self.p.scale, self.p.shift, self.log_base)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """dx = dy scale / (log(base) (shift + scale x))."""
         if not ctx.propagate[0]:
             return
         in_place = bottom[0] is top[0]
-        factor = self.p.scale / self.log_base
 
         def kernel(xp: Any, values: Any, dy: Any, dx: Any) -> None:
-            inner = xp.exp(values * self.log_base) if in_place else values * self.p.scale + self.p.shift
-            xp.divide(dy, inner, out=dx)
-            dx *= factor
+            log_affine_grad(xp, values, dy, dx, self.p.scale, self.p.shift, self.log_base, in_place)
 
         spread(ctx.xp, kernel, bottom[0].array, top[0].grad, bottom[0].grad)

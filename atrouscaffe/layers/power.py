@@ -9,6 +9,7 @@ import numpy as np
 
 from atrouscaffe.layers.base import Context, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import power, power_grad
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
@@ -38,27 +39,13 @@ class Power(Pointwise):
         if self.linear:
             self.backward_reads = ()
 
-    def _base(self, xp: Any, x: Any, y: Any) -> None:
-        """y = shift + scale x."""
-        xp.multiply(x, self.scale, out=y)
-        if self.shift != 0:
-            y += self.shift
-
-    def _raise(self, xp: Any, y: Any, power: float) -> None:
-        """y = y ^ power, in place."""
-        if power == 2:
-            xp.multiply(y, y, out=y)
-        elif power != 1:
-            xp.power(y, power, out=y)
-
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
         if self.slope == 0:  # also for x that is not finite, as in the original
             with np.errstate(all="ignore"):  # NaN or infinite as the original's pow is
                 y[...] = 1.0 if self.power == 0 else np.float64(self.shift) ** self.power
             return
-        self._base(xp, x, y)
-        self._raise(xp, y, self.power)
+        power(xp, x, y, self.power, self.scale, self.shift)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place the gradient needs a copy of x."""
@@ -75,11 +62,7 @@ class Power(Pointwise):
             return
 
         def kernel(xp: Any, x: Any, dy: Any, dx: Any) -> None:
-            factor = xp.empty_like(x)
-            self._base(xp, x, factor)
-            self._raise(xp, factor, self.power - 1)
-            factor *= self.slope
-            xp.multiply(dy, factor, out=dx)
+            power_grad(xp, x, dy, dx, self.power, self.scale, self.shift)
 
         x = ctx.saved["input"] if bottom[0] is top[0] else bottom[0].array
         spread(ctx.xp, kernel, x, top[0].grad, bottom[0].grad)

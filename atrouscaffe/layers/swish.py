@@ -7,7 +7,7 @@ from typing import Any
 
 from atrouscaffe.layers.base import Context, register
 from atrouscaffe.layers.pointwise import Pointwise
-from atrouscaffe.ops.activation import sigmoid, swish_grad
+from atrouscaffe.ops.activation import swish, swish_grad
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
@@ -26,15 +26,9 @@ class Swish(Pointwise):
         """Read beta."""
         self.beta: float = self.p.beta
 
-    def _gate(self, xp: Any, x: Any) -> Any:
-        """sigmoid(beta x), in a new array."""
-        gate = x * self.beta
-        sigmoid(xp, gate, gate)
-        return gate
-
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
-        xp.multiply(x, self._gate(xp, x), out=y)
+        swish(xp, x, y, self.beta)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map; in place a copy of x is kept."""
@@ -46,5 +40,5 @@ class Swish(Pointwise):
         """Map the gradient."""
         if ctx.propagate[0]:
             x = ctx.saved["input"] if bottom[0] is top[0] else bottom[0].array
-            spread(ctx.xp, lambda xp, x, y, dy, dx: swish_grad(xp, y, self._gate(xp, x), dy, dx, self.beta),
+            spread(ctx.xp, lambda xp, x, y, dy, dx: swish_grad(xp, y, x, dy, dx, self.beta),
                    x, top[0].array, top[0].grad, bottom[0].grad)

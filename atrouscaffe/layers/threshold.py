@@ -6,6 +6,7 @@ from typing import Any
 
 from atrouscaffe.layers.base import register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.ops.activation import threshold
 
 __all__ = ["Threshold"]
 
@@ -21,4 +22,4 @@ class Threshold(Pointwise):
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""
-        y[...] = x > self.p.threshold
+        threshold(xp, x, y, self.p.threshold)

@@ -1,0 +1,46 @@
+"""Launches of ``kernels/activation.cu``: see `atrouscaffe.ops.activation`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atrouscaffe.runtime.kernels import launch
+
+__all__ = ["apply", "prelu", "prelu_grad"]
+
+
+def apply(name: str, arrays: Sequence[Any], numbers: Sequence[float]) -> None:
+    """Run a kernel on arrays of one size, the last of which it writes.
+
+    Parameters
+    ----------
+    name : str
+    arrays : sequence of array
+    numbers : sequence of float
+        The form's own, in the kernel's order.
+    """
+    count = arrays[0].size
+    launch("activation", name, count, (*arrays, count, *numbers), real=arrays[0].dtype)
+
+
+def prelu(x: Any, slope: Any, y: Any) -> None:
+    """Write ``y = max(x, 0) + slope min(x, 0)``.
+
+    Parameters
+    ----------
+    x, y : (outer, C, inner) array
+        They may be the same.
+    slope : (C,) or (1,) array
+    """
+    launch("activation", "prelu", x.size, (x, slope, y, x.size, slope.size, _step(x, slope)), real=x.dtype)
+
+
+def prelu_grad(x: Any, slope: Any, dy: Any, dx: Any) -> None:
+    """Write ``dx = dy`` where x > 0, else ``slope dy``; `dx` may be `dy`."""
+    launch("activation", "prelu_grad", x.size, (x, slope, dy, dx, x.size, slope.size, _step(x, slope)), real=x.dtype)
+
+
+def _step(x: Any, slope: Any) -> int:
+    """Return after how many values comes the next slope; one slope stays for all."""
+    return max(1, x.shape[2]) if slope.size > 1 else 1
