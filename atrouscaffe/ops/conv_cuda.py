@@ -1,4 +1,9 @@
-"""Convolution on a CUDA device, by columns and cuBLAS: see `atrouscaffe.ops.conv`.
+"""Convolution on a CUDA device: see `atrouscaffe.ops.conv`.
+
+Forward takes one of two ways, the faster one as measured on the device (`atrouscaffe.ops.choice_cuda`):
+by columns and cuBLAS, here, or by kernels that sample the holes as they multiply
+(`atrouscaffe.ops.conv_implicit_cuda`). ``ATROUSCAFFE_CONVOLUTION`` set to ``explicit`` or ``implicit``
+decides without measuring. Gradients go by columns.
 
 Columns are made for blocks of output pixels of as many images as fit into `COLUMN_BYTES`, and one
 batched matrix product takes a block. A 1x1 kernel at stride 1 multiplies the image itself. With
@@ -9,27 +14,101 @@ whose sums are float32.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from atrouscaffe.errors import ArgumentError
 from atrouscaffe.geometry import Window
+from atrouscaffe.ops.choice_cuda import choose, known_choice
+from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
 from atrouscaffe.ops.im2col import geo_of, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
-from atrouscaffe.runtime.cuda import cached, current, gemm
+from atrouscaffe.runtime.cuda import cached, current, gemm, recording
 from atrouscaffe.runtime.kernels import launch
 
-__all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+__all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_packed", "conv_transpose",
+           "conv_weight_gradient"]
 
 COLUMN_BYTES = 2**28
 """About how much one block of columns may take: wide enough for cuBLAS, small beside a card's memory."""
+
+PLANS_TRIED = 6
+"""How many plans of the implicit kernels are measured, those first that are expected to be fastest."""
 
 
 def conv_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int = 1,
                  relu: bool = False) -> None:
     """Write ``y = conv(x, weight) + bias``, with `relu` its positive part; shapes as in the contract, two axes."""
+    way = _way(x, weight, bias, y, windows, group, relu)
+    if way == "explicit":
+        _explicit(x, weight, bias, y, windows, group, relu)
+    else:
+        _implicit(x, weight, bias, y, windows, group, relu, way)
+
+
+def conv_packed(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], relu: bool, packed_x: Any,
+                packed_y: Any) -> None:
+    """Convolve between packed values (`atrouscaffe.ops.packed`), in half precision and one group.
+
+    Parameters
+    ----------
+    x, weight, bias, y, windows, relu
+        As in `conv_forward`.
+    packed_x, packed_y : (N, pixels, 1, channels) float16 array, or None
+        Read instead of x, and written instead of y, where given.
+    """
+    way = _way(x, weight, bias, y, windows, 1, relu, packed_x, packed_y)
+    _implicit(x, weight, bias, y, windows, 1, relu, way, packed_x, packed_y)
+
+
+def _way(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int, relu: bool,
+         packed_x: Any = None, packed_y: Any = None) -> str:
+    """Choose between ``"explicit"`` and the implicit kernels' plans, named as ``"tile/splits"``."""
+    backend = current()
+    packed = packed_x is not None or packed_y is not None
+    wanted = os.environ.get("ATROUSCAFFE_CONVOLUTION", "measured")
+    if wanted not in ("explicit", "implicit", "measured"):
+        raise ArgumentError(f"ATROUSCAFFE_CONVOLUTION: expected explicit, implicit or measured, got {wanted!r}")
+    if backend is None or x.dtype != np.float32 or (wanted == "explicit" and not packed) or not implicit_supported(
+            windows, group, x.shape[1], y.shape[1], backend.precision, backend.capability):
+        return "explicit"
+    job = Job.of(x.shape, y.shape, windows, group, backend.precision)
+    able = [plan for plan in plans(job) if packed_y is None or plan.splits == 1]
+    names = [f"{plan.tile}/{plan.splits}" for plan in able[:PLANS_TRIED]]
+    if wanted != "measured":
+        return names[0]
+    question = (f"conv {backend.precision} {x.shape} {weight.shape} {geo_of(windows)} {group} {relu} "
+                f"{packed_x is not None} {packed_y is not None}")
+    known = known_choice(backend, question)
+    if known is not None and (known in names or (known == "explicit" and not packed)):
+        return known
+    if recording():
+        return names[0]  # nothing can be measured now; a pass runs once before it is recorded, so this is rare
+    ways = {name: partial(_implicit, x, weight, bias, y, windows, group, relu, name, packed_x, packed_y)
+            for name in names}
+    if not packed:
+        ways["explicit"] = partial(_explicit, x, weight, bias, y, windows, group, relu)
+    return choose(backend, question, ways)
+
+
+def _implicit(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int, relu: bool, way: str,
+              packed_x: Any = None, packed_y: Any = None) -> None:
+    """Convolve by the kernels that sample the holes as they multiply."""
+    backend = current()
+    precision = "fp32" if backend is None else backend.precision
+    tile, splits = way.split("/")
+    packed = cached(f"packed {precision} {group}", weight, lambda: pack_weight(weight, precision, group))
+    implicit_forward(x, weight, bias, y, windows, group, precision=precision, relu=relu, packed_weight=packed,
+                     packed_x=packed_x, packed_y=packed_y, plan=Plan(int(tile), int(splits)))
+
+
+def _explicit(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int, relu: bool) -> None:
+    """Convolve by columns."""
     xp = module_of(x)
     images, pixels = len(x), math.prod(y.shape[2:])
     operand = _operand_type(x)

@@ -22,7 +22,7 @@ import numpy as np
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
 
 __all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "dotted", "gemm", "load_cupy",
-           "probe"]
+           "milliseconds", "probe", "recording"]
 
 PRECISIONS = ("fp32", "tf32", "fp16")
 """What the operands of matrix products are rounded to; sums and blobs are float32 in all three."""
@@ -307,6 +307,29 @@ def _leading(array: Any) -> int:
     if array.shape[-2] == 1:
         return array.shape[-1]
     return array.strides[-2] // array.itemsize
+
+
+# -- time -------------------------------------------------------------------------------------------
+
+
+def milliseconds(work: Callable[[], Any], repeats: int = 5) -> float:
+    """Return the least time on the device of several runs of `work`, after one that is not counted."""
+    cuda = load_cupy().cuda
+    work()
+    begin, end = cuda.Event(), cuda.Event()
+    least = float("inf")
+    for _ in range(repeats):
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        least = min(least, cuda.get_elapsed_time(begin, end))
+    return least
+
+
+def recording() -> bool:
+    """Whether the current stream is recording a graph: nothing may be waited for then."""
+    return bool(load_cupy().cuda.get_current_stream().is_capturing())
 
 
 # -- recorded work ----------------------------------------------------------------------------------

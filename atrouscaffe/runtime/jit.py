@@ -23,6 +23,8 @@ import numba
 from numba.core import config
 from numba.core.caching import FunctionCache
 
+from atrouscaffe.runtime.cache import cache_base
+
 __all__ = ["cache_folder", "jit"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -31,16 +33,11 @@ _cache_lock = threading.Lock()
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Return the folder that compiled functions are kept in, or None where no folder can be written.
-
-    ``ATROUSCAFFE_CACHE_DIR``, else ``XDG_CACHE_HOME``, else ``~/.cache``.
-    """
+    """Return the folder that compiled functions are kept in, or None where no folder can be written."""
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(PACKAGE.rglob("*_cpu.py")) + [Path(__file__)]:
         digest.update(source.read_bytes())
-    named = os.environ.get("ATROUSCAFFE_CACHE_DIR")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrouscaffe"
-    folder = base / f"numba-{digest.hexdigest()[:16]}"
+    folder = cache_base() / f"numba-{digest.hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
