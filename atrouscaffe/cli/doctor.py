@@ -1,0 +1,53 @@
+"""``atrouscaffe doctor``: what works here, and what to install for what does not."""
+
+from __future__ import annotations
+
+import argparse
+
+from atrouscaffe.errors import ArgumentError
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = ("Use each thing that nets need once and say what works: BLAS, threads, Numba and its cache, image files, HDF5, "
+        "the CUDA device and its compiler; behind -> stands what to do. The exit status is 0 where nets run on the "
+        "CPU, 2 where something essential is broken; with --device cuda the device is essential, too.")
+WIDTH = 14
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--device", default="cpu", metavar="D", help="device that must work: cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine; 2 where something essential is broken."""
+    import re
+
+    from atrouscaffe.pipeline.doctor import examine, healthy
+
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", args.device):
+        raise ArgumentError(f"--device: expected cpu, cuda or cuda:N, got {args.device!r}")
+    findings, area = [], ""
+    for finding in examine(args.device):
+        findings.append(finding)
+        if args.json:
+            continue
+        if finding.area != area:
+            area = finding.area
+            print(area, flush=True)
+        print(f"  {finding.state:<7} {finding.name:<{WIDTH}} {finding.text}")
+        if finding.remedy:
+            print(f"  {'':<7} {'':<{WIDTH}} -> {finding.remedy}", flush=True)
+    works = healthy(findings)
+    if args.json:
+        import dataclasses
+        import json
+
+        print(json.dumps({"healthy": works, "device": args.device,
+                          "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=1, default=str))
+    else:
+        broken = [f"{finding.area}: {finding.name}" for finding in findings
+                  if finding.essential and finding.state in ("absent", "broken")]
+        print(f"nets run on {args.device} here" if works else f"essential and not working: {', '.join(broken)}")
+    return 0 if works else 2
