@@ -8,7 +8,15 @@ import numpy as np
 
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, POINTWISE, Blueprint, Context, Layer, Reach, Shape, register
-from atrouscaffe.ops.channels import affine, blend, channel_moments, channel_sums, three_axes
+from atrouscaffe.ops.channels import (
+    affine,
+    blend,
+    channel_moments,
+    channel_sums,
+    move_statistics,
+    normalizer,
+    three_axes,
+)
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import TEST, TRAIN
 
@@ -62,29 +70,20 @@ class BatchNorm(Layer):
     def _view(array: np.ndarray) -> np.ndarray:
         return three_axes(array, 1, 2) if array.ndim > 1 else array.reshape(array.size, 1, 1)
 
-    def _move(self, params: Sequence[Blob], mean: np.ndarray, variance: np.ndarray, count: int) -> None:
-        """Add new statistics to the running ones."""
-        fraction = self.p.moving_average_fraction
-        correction = count / (count - 1) if count > 1 else 1.0
-        for blob, value in zip(params, (mean, variance * mean.dtype.type(correction), 1)):
-            blob.array[...] = blob.array * blob.dtype.type(fraction) + value
-
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Normalise, and move the running statistics where they are not the ones used."""
         x, y = self._view(bottom[0].array), self._view(top[0].array)
         batch = None
         if not self.use_global or (self.p.update_global_stats and self.env.phase == TRAIN):
             batch = channel_moments(x)
+        statistics = [blob.array for blob in params]
         if self.use_global:
-            factor = float(params[2].array[0])
-            share = x.dtype.type(0 if factor == 0 else 1 / factor)
-            mean, variance = params[0].array * share, params[1].array * share
+            inverse, shift = normalizer(*statistics[:2], self.p.eps, statistics[2])
         else:
-            mean, variance = batch  # type: ignore[misc]
+            inverse, shift = normalizer(*batch, self.p.eps)  # type: ignore[misc]
         if batch is not None:
-            self._move(params, *batch, x.shape[0] * x.shape[2])
-        inverse = 1 / np.sqrt(variance + x.dtype.type(self.p.eps))
-        affine(x, inverse, -mean * inverse, y)
+            move_statistics(*statistics, batch, self.p.moving_average_fraction, x.shape[0] * x.shape[2])
+        affine(x, inverse, shift, y)
         if ctx.keeps:
             ctx.saved["inverse"] = inverse
             if not self.use_global:

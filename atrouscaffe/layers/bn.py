@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.layers.base import GLOBAL, POINTWISE, Blueprint, Context, Layer, Reach, Shape, register
-from atrouscaffe.ops.channels import affine, blend, channel_moments, channel_sums, three_axes
+from atrouscaffe.ops.channels import affine, blend, channel_moments, channel_sums, normalizer, three_axes
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["BN"]
@@ -53,8 +51,8 @@ class BN(Layer):
         scale, shift = params[0].array.ravel(), params[1].array.ravel()
         if self.learn:
             mean, variance = channel_moments(x)
-            inverse = 1 / np.sqrt(variance + x.dtype.type(EPS))
-            affine(x, inverse, -mean * inverse, y)
+            inverse, offset = normalizer(mean, variance, EPS)
+            affine(x, inverse, offset, y)
             if ctx.keeps:
                 ctx.saved["inverse"], ctx.saved["source"] = inverse, y.copy()
             affine(y, scale, shift, y)

@@ -52,7 +52,7 @@ class MVN(Layer):
             affine(x, None, -mean, y)
             return
         eps = 1e-10 if self.env.dialect == "v1" else self.p.eps
-        inverse = 1 / (np.sqrt(variance) + x.dtype.type(eps))
+        inverse = 1 / (ctx.xp.sqrt(variance) + x.dtype.type(eps))
         # The mean goes first, as it may be large against the deviation.
         affine(x, None, -mean, y)
         affine(y, inverse, None, y)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import Blueprint, Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
-from atrouscaffe.ops.activation import leaky, leaky_grad
-from atrouscaffe.ops.elementwise import fold, over_tiles
+from atrouscaffe.ops.activation import prelu, prelu_grad
+from atrouscaffe.ops.elementwise import fold
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["PReLU"]
@@ -39,41 +36,18 @@ class PReLU(Pointwise):
         shape = () if self.p.channel_shared else (bottoms[0][1],)
         return [Blueprint(shape, self.p.filler if self.p.has("filler") else None, "slope", 0.25)]
 
-    def _slopes(self, array: Any) -> Any:
-        """Slopes as (1, channels or 1, 1), to go with (outer, channels, inner)."""
-        return array.reshape(1, -1, 1)
-
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map."""
         if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["input"] = bottom[0].array.copy()
         shape = fold(bottom[0].shape, 1)
-        x, y, slope = bottom[0].array.reshape(shape), top[0].array.reshape(shape), self._slopes(params[0].array)
-
-        def work(rows: slice, columns: slice) -> None:
-            leaky(np, x[rows, :, columns], slope, y[rows, :, columns])
-
-        over_tiles(shape, work)
+        prelu(bottom[0].array.reshape(shape), params[0].array.reshape(-1), top[0].array.reshape(shape))
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """dx = dy where x > 0, else slope dy; each slope gets the sum of dy min(x, 0)."""
         shape = fold(bottom[0].shape, 1)
         x = (ctx.saved["input"] if bottom[0] is top[0] else bottom[0].array).reshape(shape)
-        dy, dx = top[0].grad.reshape(shape), bottom[0].grad.reshape(shape)
-        slope = self._slopes(params[0].array)
-
-        def work(rows: slice, columns: slice) -> Any:
-            part, grad = x[rows, :, columns], dy[rows, :, columns]
-            total = None
-            if ctx.param_propagate[0]:  # before dx is written, which may be dy
-                below = np.minimum(part, 0)
-                below *= grad
-                total = below.sum(axis=(0, 2))
-            if ctx.propagate[0]:
-                leaky_grad(np, part, slope, grad, dx[rows, :, columns])
-            return total
-
-        sums = over_tiles(shape, work)
-        if ctx.param_propagate[0]:
-            total = np.sum(sums, axis=0)
+        dx = bottom[0].grad.reshape(shape) if ctx.propagate[0] else None
+        total = prelu_grad(x, params[0].array.reshape(-1), top[0].grad.reshape(shape), dx, ctx.param_propagate[0])
+        if total is not None:
             params[0].grad[...] += total.sum() if self.p.channel_shared else total

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from atrouscaffe.ops.elementwise import over_tiles
 from atrouscaffe.runtime.backend import on_device
 
 __all__ = ["bnll", "bnll_grad", "clip", "clip_grad", "elu", "elu_grad", "exp_affine", "exp_affine_grad", "gate",
-           "leaky", "leaky_grad", "log_affine", "log_affine_grad", "power", "power_grad", "relu", "relu6",
-           "relu6_grad", "relu_grad", "sigmoid", "sigmoid_grad", "swish", "swish_grad", "tanh", "tanh_grad",
-           "threshold"]
+           "leaky", "leaky_grad", "log_affine", "log_affine_grad", "power", "power_grad", "prelu",
+           "prelu_grad", "relu", "relu6", "relu6_grad", "relu_grad", "sigmoid", "sigmoid_grad", "swish", "swish_grad",
+           "tanh", "tanh_grad", "threshold"]
 
 
 def _on_device(name: str, *arrays: Any, numbers: tuple[float, ...] = ()) -> bool:
@@ -279,3 +282,58 @@ def log_affine_grad(xp: Any, values: Any, dy: Any, dx: Any, scale: float, shift:
     inner = xp.exp(values * base) if in_place else values * scale + shift
     xp.divide(dy, inner, out=dx)
     dx *= scale / base
+
+
+def prelu(x: Any, slope: Any, y: Any) -> None:
+    """Write ``y = max(x, 0) + slope min(x, 0)``.
+
+    Parameters
+    ----------
+    x, y : (outer, C, inner) array
+        They may be the same.
+    slope : (C,) or (1,) array
+    """
+    if on_device(x):
+        from atrouscaffe.ops import activation_cuda
+
+        activation_cuda.prelu(x, slope, y)
+        return
+    slopes = slope.reshape(1, -1, 1)
+    over_tiles(x.shape, lambda rows, columns: leaky(np, x[rows, :, columns], slopes, y[rows, :, columns]))
+
+
+def prelu_grad(x: Any, slope: Any, dy: Any, dx: Any, want_slope: bool) -> Any:
+    """Write ``dx = dy`` where x > 0, else ``slope dy``; return the gradient of each channel's slope.
+
+    Parameters
+    ----------
+    x, dy : (outer, C, inner) array
+    slope : (C,) or (1,) array
+    dx : (outer, C, inner) array or None
+        May be `dy`.
+    want_slope : bool
+
+    Returns
+    -------
+    (C,) array or None
+        Sums of ``dy min(x, 0)``; None unless they are wanted.
+    """
+    if on_device(x):
+        from atrouscaffe.ops import activation_cuda
+
+        return activation_cuda.prelu_grad(x, slope, dy, dx, want_slope)
+    slopes = slope.reshape(1, -1, 1)
+
+    def work(rows: slice, columns: slice) -> Any:
+        part, grad = x[rows, :, columns], dy[rows, :, columns]
+        total = None
+        if want_slope:  # before dx is written, which may be dy
+            below = np.minimum(part, 0)
+            below *= grad
+            total = below.sum(axis=(0, 2))
+        if dx is not None:
+            leaky_grad(np, part, slopes, grad, dx[rows, :, columns])
+        return total
+
+    sums = over_tiles(x.shape, work)
+    return np.sum(sums, axis=0) if want_slope else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from atrouscaffe.ops.channels_cuda import channel_sums
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["apply", "prelu", "prelu_grad"]
@@ -25,20 +26,17 @@ def apply(name: str, arrays: Sequence[Any], numbers: Sequence[float]) -> None:
 
 
 def prelu(x: Any, slope: Any, y: Any) -> None:
-    """Write ``y = max(x, 0) + slope min(x, 0)``.
-
-    Parameters
-    ----------
-    x, y : (outer, C, inner) array
-        They may be the same.
-    slope : (C,) or (1,) array
-    """
+    """Write ``y = max(x, 0) + slope min(x, 0)``; arrays as in the contract."""
     launch("activation", "prelu", x.size, (x, slope, y, x.size, slope.size, _step(x, slope)), real=x.dtype)
 
 
-def prelu_grad(x: Any, slope: Any, dy: Any, dx: Any) -> None:
-    """Write ``dx = dy`` where x > 0, else ``slope dy``; `dx` may be `dy`."""
-    launch("activation", "prelu_grad", x.size, (x, slope, dy, dx, x.size, slope.size, _step(x, slope)), real=x.dtype)
+def prelu_grad(x: Any, slope: Any, dy: Any, dx: Any, want_slope: bool) -> Any:
+    """Write ``dx = dy`` where x > 0, else ``slope dy``; return the gradient of each channel's slope, if wanted."""
+    total = channel_sums(x, dy, below=True).astype(x.dtype) if want_slope else None  # first, as dx may be dy
+    if dx is not None:
+        launch("activation", "prelu_grad", x.size, (x, slope, dy, dx, x.size, slope.size, _step(x, slope)),
+               real=x.dtype)
+    return total
 
 
 def _step(x: Any, slope: Any) -> int:

@@ -1,7 +1,8 @@
 """Arithmetic by channel: scale, shift, sums, moments.
 
 Arrays are seen as (outer, C, inner), values as (C,). Work is cut into pieces that stay in a core's
-cache, so that several NumPy passes cost one pass over memory.
+cache, so that several NumPy passes cost one pass over memory. Arrays on a CUDA device go to
+`channels_cuda`, which gives arrays of its device back.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from atrouscaffe.ops.workspace import scratch
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["affine", "blend", "channel_moments", "channel_sums", "three_axes"]
+__all__ = ["affine", "blend", "channel_moments", "channel_sums", "move_statistics", "normalizer", "three_axes"]
 
 PIECE = 32768
 
@@ -41,6 +43,11 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, ou
     x, out : (outer, C, inner) array
     scale, shift : (C,) array or None
     """
+    if on_device(x):
+        from atrouscaffe.ops import channels_cuda
+
+        channels_cuda.affine(x, scale, shift, out)
+        return
     pieces = _pieces(x.shape)
 
     def work(i: int) -> None:
@@ -58,6 +65,11 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, ou
 
 def blend(x: np.ndarray, p: np.ndarray, y: np.ndarray, q: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
     """Write ``x * p + y * q + shift``; `out` may be `x` or `y`. Shapes as in `affine`."""
+    if on_device(x):
+        from atrouscaffe.ops import channels_cuda
+
+        channels_cuda.blend(x, p, y, q, shift, out)
+        return
     pieces = _pieces(x.shape)
 
     def work(i: int) -> None:
@@ -84,6 +96,10 @@ def channel_sums(x: np.ndarray, y: np.ndarray | None = None, mean: np.ndarray | 
     (C,) float64 array
         Added up in the arrays' type along the last axis and in float64 among rows.
     """
+    if on_device(x):
+        from atrouscaffe.ops import channels_cuda
+
+        return channels_cuda.channel_sums(x, y, mean)
     outer, channels, inner = x.shape
     totals = np.zeros(channels, np.float64)
     blocks = chunks(channels, max(1, min(-(-channels // 8), PIECE // max(1, inner))))
@@ -112,3 +128,55 @@ def channel_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = max(1, x.shape[0] * x.shape[2])
     mean = (channel_sums(x) / count).astype(x.dtype)
     return mean, (channel_sums(x, mean=mean) / count).astype(x.dtype)
+
+
+def normalizer(mean: np.ndarray, variance: np.ndarray, eps: float,
+               factor: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (inverse, shift), each (C,): what `affine` normalises channels with.
+
+    ``inverse = 1 / sqrt(variance + eps)`` and ``shift = -mean * inverse``.
+
+    Parameters
+    ----------
+    mean, variance : (C,) array
+    eps : float
+    factor : (1,) array, optional
+        Running statistics are sums that this divides; 0 counts as no statistics: both are taken as 0.
+    """
+    if on_device(mean):
+        from atrouscaffe.ops import channels_cuda
+
+        return channels_cuda.normalizer(mean, variance, eps, factor)
+    if factor is not None:
+        total = float(factor[0])
+        share = mean.dtype.type(0 if total == 0 else 1 / total)
+        mean, variance = mean * share, variance * share
+    inverse = 1 / np.sqrt(variance + mean.dtype.type(eps))
+    return inverse, -mean * inverse
+
+
+def move_statistics(mean: np.ndarray, variance: np.ndarray, factor: np.ndarray, batch: tuple[np.ndarray, np.ndarray],
+                    fraction: float, count: int) -> None:
+    """Add the moments of a batch to running sums: ``old * fraction + new``, in place.
+
+    Parameters
+    ----------
+    mean, variance : (C,) array
+    factor : (1,) array
+        Counts the batches, by the same rule.
+    batch : (mean, variance)
+        From `channel_moments`.
+    fraction : float
+    count : int
+        Values a channel; the variance counts count / (count - 1) times.
+    """
+    correction = count / (count - 1) if count > 1 else 1.0
+    if on_device(mean):
+        from atrouscaffe.ops import channels_cuda
+
+        channels_cuda.move_statistics(mean, variance, factor, batch, fraction, correction)
+        return
+    keep = mean.dtype.type(fraction)
+    mean[...] = mean * keep + batch[0]
+    variance[...] = variance * keep + batch[1] * mean.dtype.type(correction)
+    factor[...] = factor * keep + 1

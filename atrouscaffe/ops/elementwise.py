@@ -63,10 +63,11 @@ def fold(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:])
 
 
-def over_tiles(shape: tuple[int, int, int], work: Callable[..., Any]) -> list[Any]:
+def over_tiles(shape: tuple[int, int, int], work: Callable[..., Any], xp: Any = np) -> list[Any]:
     """Call ``work(rows, columns)`` for tiles that cover an (outer, channels, inner) array.
 
-    A tile holds all channels of some pixels, at most about `BLOCK` values.
+    A tile holds all channels of some pixels, at most about `BLOCK` values; where `xp` is not NumPy, one
+    tile is the whole array.
 
     Returns
     -------
@@ -76,6 +77,8 @@ def over_tiles(shape: tuple[int, int, int], work: Callable[..., Any]) -> list[An
     outer, channels, inner = shape
     if not outer * channels * inner:
         return []
+    if xp is not np:
+        return [work(slice(0, outer), slice(0, inner))]
     columns = max(64, BLOCK // channels)
     if inner >= columns:
         tiles = [(slice(n, n + 1), slice(*cut)) for n in range(outer) for cut in chunks(inner, columns)]
