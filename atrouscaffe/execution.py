@@ -13,7 +13,7 @@ import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, DeviceError, GraphError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
-from atrouscaffe.graph.fuse import folded_relus
+from atrouscaffe.graph.fuse import folded_relus, packed_storages
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
@@ -120,6 +120,8 @@ class Execution:
         for ctx in self.contexts:
             ctx.keeps = keep is None
         self._folds = {} if keep is None else folded_relus(graph)
+        packs = backend.packs and self.dtype == np.float32
+        self._packed = packed_storages(graph, set(self.plan.offsets), self._folds) if packs else set()
         self.after_forward: Callable[[Node], None] | None = None
         self.after_backward: Callable[[Node], None] | None = None
         self.callbacks: dict[str, list[Callable[[int], Any]]] = {
@@ -277,24 +279,34 @@ class Execution:
     def forward(self, first: int, last: int) -> None:
         """Run nodes `first` to `last`, both included."""
         self._check_inputs()
-        watched = self.after_forward is not None or any(self.callbacks.values())
-        folds = {} if watched else {a: b for a, b in self._folds.items() if first <= a and b <= last}
+        alone = (first, last) != (0, len(self.graph.nodes) - 1) or self.after_forward is not None or any(
+            self.callbacks.values())  # somebody looks between the layers: each runs by itself
+        folds, packed = ({}, set()) if alone else (self._folds, self._packed)
         folded = set(folds.values())
         with serial_blas(), self.backend.active():
             for node in self.graph.nodes[first:last + 1]:
                 if node.index in folded:
                     continue
-                self.contexts[node.index].relu = node.index in folds
+                ctx = self.contexts[node.index]
+                ctx.relu = node.index in folds
+                ctx.packed = self._packed_ends(node, packed)
                 bottoms = [self.blob(value) for value in node.bottoms]
                 tops = [self.blob(value) for value in node.tops]
                 self._call("before_forward", node)
                 with blame(node.spec):
-                    node.layer.forward(self.contexts[node.index], bottoms, tops, self.node_params[node.index])
+                    node.layer.forward(ctx, bottoms, tops, self.node_params[node.index])
                 if self.after_forward is not None:
                     self.after_forward(node)
                 self._call("after_forward", node)
                 if any(top.shape != self.graph.values[value].shape for top, value in zip(tops, node.tops)):
                     self.reshape(node.index, fed=True)
+
+    def _packed_ends(self, node: Node, packed: set[int]) -> tuple[bool, bool]:
+        """Whether the first bottom and the first top of a layer are packed."""
+        if not packed or not node.bottoms or not node.tops:
+            return False, False
+        values = self.graph.values
+        return values[node.bottoms[0]].storage in packed, values[node.tops[0]].storage in packed
 
     def backward(self, last: int, first: int) -> None:
         """Run nodes `last` down to `first`, both included, from the gradients of their tops."""

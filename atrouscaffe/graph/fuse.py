@@ -1,14 +1,21 @@
-"""Which layers can run as one: a convolution and the ReLU behind it.
+"""What a net that keeps only some of its blobs can do better than layer by layer.
 
-Found from the graph alone. A net that keeps only some blobs runs the pair as one pass over the
-output; elsewhere every layer runs by itself, so that each blob holds what its layer wrote.
+A convolution takes over the ReLU behind it; and blobs that only convolutions and poolings touch hold
+packed values on a device that has them (`atrouscaffe.ops.packed`). Found from the graph alone. In a net
+that keeps its blobs every layer runs by itself, so that each blob holds what its layer wrote.
 """
 
 from __future__ import annotations
 
-from atrouscaffe.graph.graph import Graph
+from collections.abc import Collection, Mapping
 
-__all__ = ["folded_relus"]
+from atrouscaffe.graph.graph import Graph, Node
+from atrouscaffe.ops.packed import fits_packed
+from atrouscaffe.spec import TEST
+
+__all__ = ["folded_relus", "packed_storages"]
+
+MOST_TAPS = 15  # of a packed convolution along one axis
 
 
 def folded_relus(graph: Graph) -> dict[int, int]:
@@ -35,3 +42,47 @@ def folded_relus(graph: Graph) -> dict[int, int]:
                 and graph.values[reader.tops[0]].storage == value.storage):
             found[node.index] = reader.index
     return found
+
+
+def packed_storages(graph: Graph, dropped: Collection[int], folds: Mapping[int, int]) -> set[int]:
+    """Return the storages whose values can stay packed from the layer that writes them to those that read them.
+
+    Parameters
+    ----------
+    graph : Graph
+    dropped : collection of int
+        Storages that nobody outside the net looks at.
+    folds : mapping of int to int
+        From `folded_relus`.
+    """
+    idle = set(folds.values()) | {node.index for node in graph.nodes if _does_nothing(graph, node)}
+    packed = set(dropped)
+    for value in graph.values:
+        users = [value.producer[0], *(node for node, _ in value.readers)]
+        if not fits_packed(value.shape) or not all(u in idle or _takes_packed(graph, graph.nodes[u]) for u in users):
+            packed.discard(value.storage)
+    while True:  # a pooling is packed on both sides or on none
+        halves = {graph.values[end].storage for node in graph.nodes if node.spec.type == "Pooling"
+                  for end in (*node.bottoms, *node.tops)
+                  if len({graph.values[v].storage in packed for v in (*node.bottoms, *node.tops)}) > 1}
+        if not halves & packed:
+            return packed
+        packed -= halves
+
+
+def _does_nothing(graph: Graph, node: Node) -> bool:
+    """Whether a layer leaves its blob alone: Dropout in place, when testing."""
+    return (node.spec.type == "Dropout" and graph.phase == TEST
+            and graph.values[node.tops[0]].storage == graph.values[node.bottoms[0]].storage)
+
+
+def _takes_packed(graph: Graph, node: Node) -> bool:
+    """Whether a layer can read and write packed values."""
+    if len(node.bottoms) != 1 or len(node.tops) != 1 or node.layer.loss_weight(0):
+        return False
+    if node.spec.type == "Pooling":
+        return node.layer.p.pool in ("MAX", "AVE")
+    if node.spec.type != "Convolution" or node.layer.p.group != 1 or node.layer.p.axis not in (1, -3):
+        return False
+    weight = node.blueprints[0].shape
+    return len(weight) == 4 and max(weight[2:]) <= MOST_TAPS

@@ -80,6 +80,9 @@ class Context:
         False: no backward follows, so that nothing needs to be saved for one.
     relu : bool
         The layer also does the work of the ReLU behind it, which does not run (`atrouscaffe.graph.fuse`).
+    packed : (bool, bool)
+        The first bottom, and the first top, hold packed values (`atrouscaffe.ops.packed`); only for layers that
+        `atrouscaffe.graph.fuse` names.
     rng : numpy.random.Generator
         The layer's own stream, seeded by net seed and layer index.
     saved : dict
@@ -100,6 +103,7 @@ class Context:
         self.phase = phase
         self.keeps = True
         self.relu = False
+        self.packed = (False, False)
         self.rng = rng
         self.saved: dict[str, Any] = _Saved()
         self.state: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Reach, Shape, register
 from atrouscaffe.layers.windows import conv_images, conv_reach, conv_spatial, conv_windows
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
+from atrouscaffe.ops.packed import packed_conv
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["Convolution"]
@@ -76,6 +77,9 @@ class Convolution(Layer):
         """Convolve."""
         windows = self._split(bottom[0].shape)[2]
         bias = params[1].array if self.p.bias_term else None
+        if any(ctx.packed):
+            packed_conv(bottom[0].array, params[0].array, bias, top[0].array, windows, ctx.relu, ctx.packed)
+            return
         for below, above in zip(bottom, top):
             conv_forward(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array), windows,
                          self.p.group, ctx.relu)

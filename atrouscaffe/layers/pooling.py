@@ -10,6 +10,7 @@ from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
 from atrouscaffe.layers.windows import pool_windows
 from atrouscaffe.ops import pool
+from atrouscaffe.ops.packed import packed_pool
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import TRAIN
 
@@ -59,7 +60,9 @@ class Pooling(Layer):
         """Pool."""
         x, y = bottom[0].array, top[0].array
         windows = pool_windows(self.p, bottom[0].shape)
-        if self.p.pool == "AVE":
+        if any(ctx.packed):
+            packed_pool(x, y, windows, self.p.pool == "AVE")
+        elif self.p.pool == "AVE":
             pool.average_pool(x, y, windows)
         elif self.p.pool == "MAX":
             pool.max_pool(x, y, windows)

@@ -24,11 +24,14 @@ class CpuBackend:
         What layers write elementwise operations with.
     precision : str
         ``"fp32"``.
+    packs : bool
+        Whether blobs may hold packed values (`atrouscaffe.ops.packed`); never on this device.
     """
 
     name = "cpu"
     xp = np
     precision = "fp32"
+    packs = False
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which work for this device is done."""

@@ -141,6 +141,8 @@ class CudaBackend:
         ``"cuda:0"``.
     xp : module
         CuPy.
+    packs : bool
+        Whether blobs may hold packed values (`atrouscaffe.ops.packed`): half precision on tensor cores.
     epoch : int
         Counts changes of parameters; what was derived from them (`cached`) is made anew after one.
 
@@ -168,6 +170,7 @@ class CudaBackend:
                               f"{needed[0]}.{needed[1]} or newer")
         self.index, self.precision = index, precision
         self.name, self.device_name = f"cuda:{index}", found.devices[index]
+        self.packs = precision == "fp16" and self.capability >= (8, 0)
         self.epoch = 0
         self._device = self.xp.cuda.Device(index)
         self._derived: dict[Any, tuple[int, Any]] = {}

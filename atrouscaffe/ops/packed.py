@@ -1,0 +1,67 @@
+"""Packed values: half precision, channels innermost, between layers that all understand them.
+
+On a CUDA device with ``precision="fp16"`` the implicit convolutions read and write pixels of 8 channels
+a time (`atrouscaffe.ops.conv_implicit_cuda`); where a blob is read and written by such layers alone,
+its values stay packed, in the memory of the blob: half the bytes, and no pass to turn them around.
+There is no CPU half: which blobs are packed is decided by `atrouscaffe.graph.fuse` for such a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.geometry import Window
+
+__all__ = ["fits_packed", "packed_conv", "packed_pool", "packed_view"]
+
+PER_CHUNK = 8  # channels in 16 bytes
+
+
+def _chunks(channels: int) -> int:
+    """Chunks of a pixel: 1, 2, 4 or a multiple of 8, as the convolution kernels want them."""
+    chunks = -(-channels // PER_CHUNK)
+    return 1 << (chunks - 1).bit_length() if chunks <= 8 else -(-chunks // 8) * 8
+
+
+def fits_packed(shape: Sequence[int]) -> bool:
+    """Whether packed values of a blob (N, C, H, W) fit into the float32 blob's own memory."""
+    return len(shape) == 4 and _chunks(shape[1]) * PER_CHUNK <= 2 * shape[1]
+
+
+def packed_view(array: Any) -> Any:
+    """Return the memory of a float32 blob (N, C, H, W) as packed values, (N, H*W, 1, channels) float16."""
+    n, c, h, w = array.shape
+    shape = (n, h * w, 1, _chunks(c) * PER_CHUNK)
+    return array.reshape(-1).view(np.float16)[: math.prod(shape)].reshape(shape)
+
+
+def packed_conv(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], relu: bool,
+                packed: tuple[bool, bool]) -> None:
+    """Convolve in one group, `x` or `y` or both packed.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+    weight : (M, C, kernel_h, kernel_w) array
+    bias : (M,) array or None
+    y : (N, M, out_h, out_w) array, written
+    windows : sequence of two Window
+    relu : bool
+    packed : (bool, bool)
+        Whether the memory of x and of y holds packed values.
+    """
+    from atrouscaffe.ops.conv_cuda import conv_packed
+
+    conv_packed(x, weight, bias, y, windows, relu, packed_view(x) if packed[0] else None,
+                packed_view(y) if packed[1] else None)
+
+
+def packed_pool(x: Any, y: Any, windows: Sequence[Window], average: bool) -> None:
+    """Pool packed values, by maximum or `average`; shapes as in `atrouscaffe.ops.pool.max_pool`."""
+    from atrouscaffe.ops.packed_cuda import pool
+
+    pool(packed_view(x), packed_view(y), x.shape, y.shape, windows, average)
