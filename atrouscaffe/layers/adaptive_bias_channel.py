@@ -59,9 +59,10 @@ class AdaptiveBiasChannel(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the biased scores."""
-        lists = image_labels(bottom[1].data, bottom[0].shape[1])
-        top[0].array[...] = bottom[0].array
-        for scores, labels in zip(top[0].data, lists):
+        lists, biased = image_labels(bottom[1].host(), bottom[0].shape[1]), top[0].data
+        if bottom[0] is not top[0]:
+            biased[...] = bottom[0].host()
+        for scores, labels in zip(biased, lists):
             if labels:
                 self._bias(scores.reshape(len(scores), -1), sorted(labels), ctx.rng)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from atrouscaffe.errors import DataError
 from atrouscaffe.layers.base import Context, Layer, Shape, register
+from atrouscaffe.ops.rows import add_rows, take_rows
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["BatchReindex"]
@@ -31,16 +32,16 @@ class BatchReindex(Layer):
         return bottom == 0
 
     def _indices(self, bottom: Sequence[Blob]) -> np.ndarray:
-        values, items = bottom[1].array, bottom[0].shape[0]
+        values, items = bottom[1].host(), bottom[0].shape[0]
         if values.size and not (values.min() >= 0 and values.max() < items):
             raise DataError(f"bottom[1]: expected indices 0 to {items - 1}, got {values.min():g} to {values.max():g}")
         return values.astype(np.intp)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy items."""
-        top[0].array[...] = bottom[0].array[self._indices(bottom)]
+        take_rows(bottom[0].array, self._indices(bottom), top[0].array)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Add up the gradients of an item's copies, in order."""
         bottom[0].grad[...] = 0
-        np.add.at(bottom[0].grad, self._indices(bottom), top[0].grad)
+        add_rows(bottom[0].grad, self._indices(bottom), top[0].grad)

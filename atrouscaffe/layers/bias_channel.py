@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Context, Layer, Shape, register
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.ops.labels import image_labels, read_labels
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["BiasChannel"]
@@ -68,16 +70,28 @@ class BiasChannel(Layer):
         channels = bottom[0].shape[1]
         out = top[0].array
         if self.pixelwise:
-            labels = read_labels(bottom[1].data, channels, self.ignore)
+            labels = read_labels(bottom[1].host(), channels, self.ignore)
             out[...] = bottom[0].array
+            if on_device(out):
+                self._bias_maps(ctx.xp, out, ctx.backend.asarray(labels))
+                return
             for n in range(len(out)):
                 self._bias_pixels(out[n], labels[n, 0])
             return
-        lists = image_labels(bottom[1].data, channels, self.ignore)
+        lists = image_labels(bottom[1].host(), channels, self.ignore)
         out[...] = bottom[0].array
+        if on_device(out):
+            biases = np.zeros((*out.shape[:2], 1, 1), out.dtype)
+            self._bias_lists(biases, lists)
+            out += ctx.backend.asarray(biases)
+        else:
+            self._bias_lists(out, lists)
+
+    def _bias_lists(self, scores: np.ndarray, lists: Sequence[Sequence[int]]) -> None:
+        """Add the biases of each image's labels to scores (N, C, ...)."""
         for n, listed in enumerate(lists):
             for label in listed:
-                out[n, label] += self.background if label == self.background_label else self.foreground
+                scores[n, label] += self.background if label == self.background_label else self.foreground
 
     def _bias_pixels(self, scores: np.ndarray, labels: np.ndarray) -> None:
         """Add the biases of one image, (C, H, W), with its label map, (H, W)."""
@@ -88,6 +102,14 @@ class BiasChannel(Layer):
             raised = counted & (labels != self.background_label)
         rows, columns = np.nonzero(raised)
         scores[labels[raised], rows, columns] += self.foreground
+
+    def _bias_maps(self, xp: Any, scores: Any, labels: Any) -> None:
+        """Add the biases to scores (N, C, H, W) with label maps (N, 1, H, W), both on a device."""
+        raised = labels == xp.arange(scores.shape[1]).reshape(-1, 1, 1)
+        if self.p.has("bg_bias") or self.p.has("background_label"):
+            raised[:, self.background_label] = False
+            scores[:, self.background_label] += self.background * (labels[:, 0] >= 0).astype(scores.dtype)
+        scores += self.foreground * raised.astype(scores.dtype)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy the gradient."""

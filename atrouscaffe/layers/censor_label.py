@@ -41,5 +41,5 @@ class CensorLabel(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the censored map."""
-        for image, listed, out in zip(bottom[0].data, bottom[1].data, top[0].data):
+        for image, listed, out in zip(bottom[0].host(), bottom[1].host(), top[0].data):
             out[...] = np.where(np.isin(image, listed[listed != -1]), image, self.p.ignore_label)

@@ -79,21 +79,21 @@ class ChannelAggregator(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """y = log of the sum of exp(x) over the line's channels."""
-        x, y = self._flat(bottom[0].data), self._flat(top[0].data)
+        xp, x, y = ctx.xp, self._flat(bottom[0].array), self._flat(top[0].array)
 
         def work(rows: slice, columns: slice) -> None:
             for i, channels in enumerate(self.joined):
                 part = x[rows, :, columns][:, channels]
                 largest = part.max(axis=1)
-                y[rows, i, columns] = largest + np.log(np.exp(part - largest[:, None]).sum(axis=1))
+                y[rows, i, columns] = largest + xp.log(xp.exp(part - largest[:, None]).sum(axis=1))
 
-        over_tiles(x.shape, work)
+        over_tiles(x.shape, work, xp)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """dx = sum over the lines that have the channel of dy exp(x - y)."""
         if not ctx.propagate[0]:
             return
-        x, y = self._flat(bottom[0].data), self._flat(top[0].data)
+        xp, x, y = ctx.xp, self._flat(bottom[0].array), self._flat(top[0].array)
         dx, dy = self._flat(bottom[0].grad), self._flat(top[0].grad)
 
         def work(rows: slice, columns: slice) -> None:
@@ -101,6 +101,6 @@ class ChannelAggregator(Layer):
             grad[...] = 0
             for i, channels in enumerate(self.joined):
                 for channel in channels:
-                    grad[:, channel] += dy[rows, i, columns] * np.exp(part[:, channel] - y[rows, i, columns])
+                    grad[:, channel] += dy[rows, i, columns] * xp.exp(part[:, channel] - y[rows, i, columns])
 
-        over_tiles(x.shape, work)
+        over_tiles(x.shape, work, xp)

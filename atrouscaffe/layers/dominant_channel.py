@@ -38,7 +38,7 @@ class DominantChannel(Layer):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Count ranks and sort the channels by them."""
         k, channels = self.p.top_k, bottom[0].shape[1]
-        for image, out in zip(bottom[0].data, top[0].data):
+        for image, out in zip(bottom[0].host(), top[0].data):
             ranked = np.argsort(-image.reshape(channels, -1), axis=0, kind="stable")[:k]
             counts = [np.bincount(row, minlength=channels) for row in ranked]
             out[:, 0, 0] = np.lexsort([-count for count in reversed(counts)])[:k]  # the last key counts first

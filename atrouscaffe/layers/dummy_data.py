@@ -56,6 +56,6 @@ class DummyData(Layer):
             if filler is not None and filler.type != "constant":
                 blob.array[...] = ctx.backend.asarray(fill(Blueprint(blob.shape, filler), ctx.rng), blob.dtype)
             elif self._written.get(i) != blob.shape:
-                if not np.any(blob.data):  # else the caller wrote to it before the first pass
+                if not np.any(blob.host()):  # else the caller wrote to it before the first pass
                     blob.array[...] = filler.value if filler is not None else 0.0
                 self._written[i] = blob.shape

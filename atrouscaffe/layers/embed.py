@@ -8,6 +8,7 @@ import numpy as np
 
 from atrouscaffe.errors import DataError, LayerError
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Shape, register
+from atrouscaffe.ops.rows import add_rows, take_rows
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["Embed"]
@@ -47,7 +48,7 @@ class Embed(Layer):
         return False
 
     def _indices(self, bottom: Blob) -> np.ndarray:
-        values = bottom.array.ravel()
+        values = bottom.host().ravel()
         if values.size and not (values.min() >= 0 and values.max() < self.p.input_dim):
             raise DataError(f"bottom[0]: expected indices 0 to {self.p.input_dim - 1}, got {values.min():g} to "
                             f"{values.max():g}")
@@ -56,7 +57,7 @@ class Embed(Layer):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy rows."""
         y = top[0].array.reshape(-1, self.p.num_output)
-        np.take(params[0].array, self._indices(bottom[0]), axis=0, out=y, mode="clip")
+        take_rows(params[0].array, self._indices(bottom[0]), y)
         if self.p.bias_term:
             y += params[1].array
 
@@ -64,6 +65,6 @@ class Embed(Layer):
         """Add up the gradients of each row's uses, in order."""
         dy = top[0].grad.reshape(-1, self.p.num_output)
         if ctx.param_propagate[0]:
-            np.add.at(params[0].grad, self._indices(bottom[0]), dy)
+            add_rows(params[0].grad, self._indices(bottom[0]), dy)
         if self.p.bias_term and ctx.param_propagate[1]:
             params[1].grad[...] += dy.sum(axis=0)

@@ -45,7 +45,7 @@ class Filter(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy the chosen items; tops change their shape."""
-        kept = np.flatnonzero(bottom[-1].array.ravel() != 0)
+        kept = ctx.backend.asarray(np.flatnonzero(bottom[-1].host().ravel() != 0))
         for below, above in zip(bottom, top):
             above.reshape(len(kept), *below.shape[1:])
             above.array[...] = below.array[kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -92,33 +93,35 @@ class GainChannel(Layer):
         return [Blueprint((1, bottoms[0][1], 1, 1), self.p.gain_filler, "gain", 1.0)]
 
     @staticmethod
-    def _flat(array: np.ndarray) -> np.ndarray:
+    def _flat(array: Any) -> Any:
         return array.reshape(*array.shape[:2], -1)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Put the gains in order and multiply."""
-        gain = params[0].array
+        gain = params[0].data
         np.maximum(gain, self.p.thresh, out=gain)
         if self.p.norm_mean:
             gain /= gain.mean()
-        x, y, factor = self._flat(bottom[0].array), self._flat(top[0].array), gain.reshape(1, -1, 1)
-        over_tiles(x.shape, lambda rows, columns: np.multiply(x[rows, :, columns], factor, out=y[rows, :, columns]))
+        x, y, factor = self._flat(bottom[0].array), self._flat(top[0].array), params[0].array.reshape(1, -1, 1)
+        over_tiles(x.shape, lambda rows, columns: ctx.xp.multiply(x[rows, :, columns], factor,
+                                                                  out=y[rows, :, columns]), ctx.xp)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """dx = gain dy; the gains get the sum of dy x, with drift, noise and mean as said above."""
-        gain = params[0].array.reshape(-1)
+        gain, factor = params[0].host().reshape(-1), params[0].array.reshape(-1, 1)
         x, dx, dy = self._flat(bottom[0].array), self._flat(bottom[0].grad), self._flat(top[0].grad)
 
-        def work(rows: slice, columns: slice) -> np.ndarray:
+        def work(rows: slice, columns: slice) -> Any:
             grad = dy[rows, :, columns]
             total = (grad * x[rows, :, columns]).sum(axis=(0, 2))
             if ctx.propagate[0]:
-                np.multiply(grad, gain[:, None], out=dx[rows, :, columns])
+                ctx.xp.multiply(grad, factor, out=dx[rows, :, columns])
             return total
 
-        total = np.sum(over_tiles(x.shape, work), axis=0)
+        parts = over_tiles(x.shape, work, ctx.xp)
         if not ctx.param_propagate[0]:
             return
+        total = np.sum([ctx.backend.to_numpy(part) for part in parts], axis=0)
         if bottom[0] is top[0]:  # in place the blob holds gain x
             total = total / gain
         if self.p.drift > 0:
@@ -127,4 +130,4 @@ class GainChannel(Layer):
             total += (self.p.stdev * ctx.rng.standard_normal(len(gain))).astype(total.dtype)
         if self.p.norm_mean:
             total -= total.mean()
-        params[0].grad[...] += total.reshape(params[0].shape)
+        params[0].grad[...] += ctx.backend.asarray(total.reshape(params[0].shape))

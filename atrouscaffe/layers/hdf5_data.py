@@ -140,7 +140,7 @@ class HDF5Output(Layer):
                 shutil.copyfile(path, temporary)
             with h5py.File(temporary, "a" if passes else "w") as file:
                 for name, blob in zip(("data", "label"), bottom):
-                    rows = np.asarray(blob.data, np.float32)
+                    rows = np.asarray(blob.host(), np.float32)
                     if not passes:
                         file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=True)
                     else:

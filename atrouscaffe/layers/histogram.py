@@ -41,7 +41,7 @@ class Histogram(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the counts."""
-        labels = read_labels(bottom[0].data, self.p.num_labels, self.ignore)
+        labels = read_labels(bottom[0].host(), self.p.num_labels, self.ignore)
         for image, out in zip(labels, top[0].data):
             out[:, 0, 0] = np.bincount(image[image >= 0], minlength=self.p.num_labels)
 

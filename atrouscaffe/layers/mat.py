@@ -92,7 +92,7 @@ class MatWrite(MatLayer):
                 except OSError as error:
                     raise FileAccessError(f"prefix: cannot make the folder of {path}: {error.strerror}") from None
                 with atomic_write(path) as file:
-                    file.write(encode_mat({"data": np.asarray(blob.data).transpose()}))
+                    file.write(encode_mat({"data": blob.host().transpose()}))
         ctx.state["passes"] = index + 1
 
 

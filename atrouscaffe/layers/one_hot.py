@@ -41,7 +41,7 @@ class OneHot(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the marks."""
-        labels = read_labels(bottom[0].data, self.p.num_labels, {-1})
-        top[0].array[...] = 0
+        labels, marks = read_labels(bottom[0].host(), self.p.num_labels, {-1}), top[0].data
+        marks[...] = 0
         n, m, h, w = np.nonzero(labels >= 0)
-        top[0].data[n, labels[n, m, h, w], h, w] = 1
+        marks[n, labels[n, m, h, w], h, w] = 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Context, Layer, Reach, Shape, register
 from atrouscaffe.runtime.blob import Blob
@@ -45,8 +43,8 @@ class Permute(Layer):
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy back."""
-        back = np.argsort(self._order(len(bottom[0].shape)))
-        bottom[0].grad[...] = top[0].grad.transpose(back)
+        order = self._order(len(bottom[0].shape))
+        bottom[0].grad[...] = top[0].grad.transpose(tuple(order.index(axis) for axis in range(len(order))))
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """Pixels, as long as height and width stay where they are; else no longer pixels."""

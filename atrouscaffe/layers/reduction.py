@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from typing import Any
 
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
@@ -35,7 +34,7 @@ class Reduction(Layer):
             raise ShapeError(f"bottom[0]: expected at least one value behind axis {axis}, got shape {bottoms[0]}")
         return [tuple(bottoms[0][:axis])]
 
-    def _rows(self, array: np.ndarray, shape: Shape) -> np.ndarray:
+    def _rows(self, array: Any, shape: Shape) -> Any:
         axis = self.axis(self.p.axis, len(shape))
         return array.reshape(math.prod(shape[:axis]), math.prod(shape[axis:]))
 
@@ -43,7 +42,7 @@ class Reduction(Layer):
         """Reduce."""
         x = self._rows(bottom[0].array, bottom[0].shape)
         if self.p.operation == "ASUM":
-            total = np.abs(x).sum(axis=1)
+            total = ctx.xp.abs(x).sum(axis=1)
         elif self.p.operation == "SUMSQ":
             total = (x * x).sum(axis=1)
         else:
@@ -57,9 +56,9 @@ class Reduction(Layer):
         factor = self.p.coeff / (dx.shape[1] if self.p.operation == "MEAN" else 1)
         gradient = (top[0].grad * factor).reshape(-1, 1)
         if self.p.operation == "ASUM":
-            np.multiply(gradient, np.sign(self._rows(bottom[0].array, bottom[0].shape)), out=dx)
+            ctx.xp.multiply(gradient, ctx.xp.sign(self._rows(bottom[0].array, bottom[0].shape)), out=dx)
         elif self.p.operation == "SUMSQ":
-            np.multiply(2 * gradient, self._rows(bottom[0].array, bottom[0].shape), out=dx)
+            ctx.xp.multiply(2 * gradient, self._rows(bottom[0].array, bottom[0].shape), out=dx)
         else:
             dx[...] = gradient
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.layers.base import Context, Layer, Shape, register
 from atrouscaffe.ops.elementwise import over_tiles
 from atrouscaffe.runtime.blob import Blob
@@ -41,9 +39,9 @@ class SpatialProduct(Layer):
         x, y, s = bottom[0].array.reshape(shape), top[0].array.reshape(shape), bottom[1].array.reshape(shape[0], 1, -1)
 
         def work(rows: slice, columns: slice) -> None:
-            np.multiply(x[rows, :, columns], s[rows, :, columns], out=y[rows, :, columns])
+            ctx.xp.multiply(x[rows, :, columns], s[rows, :, columns], out=y[rows, :, columns])
 
-        over_tiles(shape, work)
+        over_tiles(shape, work, ctx.xp)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """dx = dy s, ds = sum over channels of dy x."""
@@ -54,8 +52,8 @@ class SpatialProduct(Layer):
         def work(rows: slice, columns: slice) -> None:
             grad = dy[rows, :, columns]
             if ctx.propagate[1]:
-                np.sum(grad * x[rows, :, columns], axis=1, keepdims=True, out=ds[rows, :, columns])
+                ctx.xp.sum(grad * x[rows, :, columns], axis=1, keepdims=True, out=ds[rows, :, columns])
             if ctx.propagate[0]:
-                np.multiply(grad, s[rows, :, columns], out=dx[rows, :, columns])
+                ctx.xp.multiply(grad, s[rows, :, columns], out=dx[rows, :, columns])
 
-        over_tiles(shape, work)
+        over_tiles(shape, work, ctx.xp)

@@ -73,7 +73,7 @@ class SPP(Layer):
         """Pool each level."""
         x = bottom[0].array
         for windows, shape, columns in self._parts(top[0].array, x.shape):
-            level = np.empty(shape, x.dtype)
+            level = ctx.xp.empty(shape, x.dtype)
             (pool.max_pool if self.p.pool == "MAX" else pool.average_pool)(x, level, windows)
             columns[...] = level.reshape(shape[0], -1)
 
@@ -81,9 +81,9 @@ class SPP(Layer):
         """Sum over the levels."""
         dx = bottom[0].grad
         dx[...] = 0
-        part = np.empty_like(dx)
+        part = ctx.xp.empty_like(dx)
         for windows, shape, columns in self._parts(top[0].grad, dx.shape):
-            dy = np.ascontiguousarray(columns).reshape(shape)
+            dy = ctx.xp.ascontiguousarray(columns).reshape(shape)
             if self.p.pool == "MAX":
                 pool.max_backward(dy, pool.max_indices(bottom[0].array, shape, windows), part)
             else:

@@ -40,12 +40,12 @@ class Tile(Layer):
         """Copy."""
         shape = bottom[0].shape
         axis = self.axis(self.p.axis, len(shape))
-        self._tiles(top[0].array, shape)[...] = np.expand_dims(bottom[0].array, axis)
+        self._tiles(top[0].array, shape)[...] = ctx.xp.expand_dims(bottom[0].array, axis)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Add up."""
         shape = bottom[0].shape
-        np.sum(self._tiles(top[0].grad, shape), axis=self.axis(self.p.axis, len(shape)), out=bottom[0].grad)
+        ctx.xp.sum(self._tiles(top[0].grad, shape), axis=self.axis(self.p.axis, len(shape)), out=bottom[0].grad)
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """Pixels, unless height or width is repeated."""

@@ -40,15 +40,16 @@ class UniqueLabel(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the lists."""
-        top[0].array[...] = -1
+        lists = top[0].data
+        lists[...] = -1
         ignored, forced = (np.asarray(values, bottom[0].dtype) for values in (self.p.ignore_label, self.p.force_label))
-        for n, image in enumerate(bottom[0].data):
+        for n, image in enumerate(bottom[0].host()):
             found = np.unique(image)
             found = np.union1d(found[~np.isin(found, ignored)], forced)
             if len(found) > self.most:
                 raise DataError(f"image {n} has {len(found)} labels ({', '.join(f'{v:g}' for v in found[:30])}), more "
                                 f"than unique_label_param.max_labels {self.most}: raise it, or look at the label map")
-            top[0].array[n, : len(found), 0, 0] = found
+            lists[n, : len(found), 0, 0] = found
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""
