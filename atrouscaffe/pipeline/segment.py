@@ -10,15 +10,15 @@ import numpy as np
 
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.voc import class_names
-from atrouscaffe.errors import ArgumentError, BudgetError
+from atrouscaffe.errors import ArgumentError
 from atrouscaffe.execution import RecordedPass
 from atrouscaffe.formats.mean import read_mean
-from atrouscaffe.graph.memory import plan
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
 from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
+from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
 from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.pipeline.tiling import Axis
@@ -123,7 +123,6 @@ class Segmenter:
             raise ArgumentError(missing_weights(self.model) if self.model else
                                 "weights: expected a caffemodel, got none", spec.path)
         self.deploy = make_deploy(spec, output, allow_paths)
-        self.tile = tile
         self.channel_order = channel_order
         self.mean, self.scale, self.preprocessing = self._preprocessing(mean, scale)
         self.crf = self._crf(crf, crf_params)
@@ -142,6 +141,7 @@ class Segmenter:
             raise ArgumentError(f"output {self.deploy.score!r}: expected at most 256 classes, got {self.classes}",
                                 spec.path)
         self.names = class_names(self.classes)
+        self._sizes = PassSizes(self.deploy, self._axes, self.classes, memory_budget, tile)
         self._recorded: RecordedPass | None = None
         self._ran: tuple[int, int] | None = None
 
@@ -258,7 +258,7 @@ class Segmenter:
     def _label(self, image: np.ndarray, pixels: Any, labels: Any) -> None:
         """Write the labels of an image whose pixels, in the net's channels, are on the net's device."""
         size = image.shape[:2]
-        whole, tile = self._sizes(size)
+        whole, tile = self._sizes.of(size)
         scores = self._coarse_scores(pixels, size, whole, tile)
         enlarged_labels(module_of(scores).ascontiguousarray(scores), whole, labels)
 
@@ -299,15 +299,10 @@ class Segmenter:
         with backend.active():
             return backend.to_numpy(self._scores(image))
 
-    def _sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the padded size of an image, and the size of one pass over it."""
-        whole = (self._axes[0].fit(size[0]), self._axes[1].fit(size[1]))
-        return whole, self._tile_size(whole, size)
-
     def _scores(self, image: np.ndarray) -> Any:
         """Return the net's scores of an image, (C, H, W) float32 on the net's device."""
         size = image.shape[:2]
-        whole, tile = self._sizes(size)
+        whole, tile = self._sizes.of(size)
         result = self._coarse_scores(self.net.backend.asarray(self._pixels(image)), size, whole, tile)
         xp = module_of(result)
         if result.shape[1:] != whole:
@@ -323,7 +318,7 @@ class Segmenter:
         return result
 
     def _coarse_scores(self, pixels: Any, size: tuple[int, int], whole: tuple[int, int], tile: tuple[int, int]) -> Any:
-        """Return the net's own scores of an image of `size`, (C, h, w), in one pass or by tiles; good until the next."""
+        """Return the net's own scores of an image of `size`, (C, h, w), in one pass or by tiles; good for one pass."""
         mean, reverse = self.net.backend.asarray(self.mean.reshape(-1)), self.channel_order == "rgb"
         if tile == whole:
             self._reshape(whole)
@@ -385,63 +380,3 @@ class Segmenter:
             net.share_with(self.net)
             self.net = net
         self._size = size
-
-    # -- sizes ----------------------------------------------------------------------------------
-
-    def _tile_size(self, whole: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-        """Choose the size of one pass: the whole image where the budget allows, else the largest tile."""
-        results = 4 * self.classes * (whole[0] * whole[1] + 3 * image[0] * image[1])
-        if self.memory_budget and results > self.memory_budget:
-            raise BudgetError(f"the scores of {self.classes} classes for {image[1]}x{image[0]} pixels take "
-                              f"{results / 1e6:,.0f} MB with copies, above the budget of "
-                              f"{self.memory_budget / 1e6:,.0f} MB; scale the image down, or raise "
-                              "the budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)")
-        if whole == self.deploy.size:
-            return whole
-        tiles = self.deploy.shifts and not any(axis.field.everything for axis in self._axes) and not self.deploy.dims
-        size = whole
-        if self.tile and tiles:
-            size = self._at_most(whole, self.tile)
-        reason: ArgumentError | BudgetError
-        try:
-            if self._fits(size, results):
-                return size
-            reason = BudgetError(f"one pass over {size[1]}x{size[0]} pixels is above the budget of "
-                                 f"{self.memory_budget / 1e6:,.0f} MB")
-            while tiles and size != (smaller := self._smaller(size)):
-                size = smaller
-                if self._fits(size, results):
-                    return size
-        except ArgumentError as error:
-            reason = error
-            if tiles and all(axis.smallest() <= n for axis, n in zip(self._axes, self.deploy.size)):
-                return self.deploy.size
-        hint = "" if tiles else "; this net cannot work on tiles, since its scores depend on the whole image"
-        raise type(reason)(f"image of {image[1]}x{image[0]} pixels: {reason}{hint}; scale the image down, or raise the "
-                           "budget (memory_budget=, ATROUSCAFFE_MEMORY_BUDGET)")
-
-    def _fits(self, size: tuple[int, int], results: int) -> bool:
-        """Whether one pass over `size` stays in the budget."""
-        need = plan(self.deploy.graph_at(size), keep=[self.deploy.score], budget=0).peak_bytes
-        return not self.memory_budget or need + results <= self.memory_budget
-
-    def _at_most(self, whole: tuple[int, int], side: int) -> tuple[int, int]:
-        """Return the largest tile with sides of at most `side`, but no smaller than a tile can be."""
-        sides = []
-        for axis, n in zip(self._axes, whole):
-            least = axis.smallest()
-            sides.append(min(n, max(least, least + (side - least) // axis.step * axis.step)))
-        return sides[0], sides[1]
-
-    def _smaller(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return a tile with its longer side about a third shorter, the same where none is smaller."""
-        sides = list(size)
-        order = (0, 1) if size[0] >= size[1] else (1, 0)
-        for i in order:
-            axis = self._axes[i]
-            shorter = max(axis.smallest(), size[i] - -(-(size[i] // 3) // axis.step) * axis.step)
-            if shorter < size[i]:
-                sides[i] = shorter
-                break
-        return sides[0], sides[1]
-
