@@ -127,8 +127,9 @@ class Execution:
         self.callbacks: dict[str, list[Callable[[int], Any]]] = {
             "before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
         self._scratch: list[Blob] = []
-        self._make_blobs()
-        self._make_params()
+        with backend.active():
+            self._make_blobs()
+            self._make_params()
 
     # -- making ---------------------------------------------------------------------------------
 
@@ -237,6 +238,12 @@ class Execution:
             for value, shape in zip(values, before):
                 value.shape = shape
             raise
+        with self.backend.active():
+            self._reshape_blobs(before, first, fed)
+
+    def _reshape_blobs(self, before: list[tuple[int, ...]], first: int, fed: bool) -> None:
+        """Give blobs the shapes of their values, which were `before`."""
+        values = self.graph.values
         alive = self._alive(first) if fed else {}
         for node in self.graph.nodes[first:]:
             for i, value in enumerate(node.tops):
@@ -313,12 +320,12 @@ class Execution:
         self._check_inputs()
         written: set[int] = set()
         nodes = self.graph.nodes[first:last + 1]
-        for node in nodes:
-            for i, value in enumerate(node.tops):
-                if node.layer.loss_weight(i) and self.graph.values[value].readers:
-                    self._set_loss_weight(node, i)  # what its readers add comes on top
-                    written.add(value)
         with serial_blas(), self.backend.active():
+            for node in nodes:
+                for i, value in enumerate(node.tops):
+                    if node.layer.loss_weight(i) and self.graph.values[value].readers:
+                        self._set_loss_weight(node, i)  # what its readers add comes on top
+                        written.add(value)
             for node in reversed(nodes):
                 self._call("before_backward", node)
                 if node.backward:
@@ -352,7 +359,8 @@ class Execution:
         with blame(node.spec):
             node.layer.backward(ctx, bottoms, tops, self.node_params[node.index])
         for blob, addition in additions:
-            blob.grad[...] += addition.grad
+            total = blob.grad
+            total += addition.grad
         if self.after_backward is not None:
             self.after_backward(node)
 

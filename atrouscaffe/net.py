@@ -245,7 +245,8 @@ class Net:
             if tuple(array.shape) != blob.shape:
                 raise ShapeError(f"{what} {name!r}: expected shape {blob.shape}, got {array.shape}; reshape the blob "
                                  "first (net.blobs[name].reshape(...))")
-            (blob.grad if gradient else blob.array)[...] = self.backend.asarray(array, self.dtype)
+            with self.backend.active():
+                (blob.grad if gradient else blob.array)[...] = self.backend.asarray(array, self.dtype)
 
     def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                 **inputs: Any) -> dict[str, np.ndarray]:
@@ -369,10 +370,11 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set all parameter gradients to zero."""
-        for blobs in self.params.values():
-            for blob in blobs:
-                if blob.has_grad:
-                    blob.grad[...] = 0
+        with self.backend.active():
+            for blobs in self.params.values():
+                for blob in blobs:
+                    if blob.has_grad:
+                        blob.grad[...] = 0
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
         """Run all rows of arrays longer than a batch; the last batch is filled up with zeros.
@@ -442,14 +444,27 @@ class Net:
 
     def _take(self, file: WeightsFile, allow_missing: bool | str) -> LoadReport:
         """Copy weights from a file that was opened."""
-        report = copy_weights(self.graph, self.params, file, allow_missing=allow_missing)
+        with self.backend.active():
+            report = copy_weights(self.graph, self.params, file, allow_missing=allow_missing)
+        self.backend.parameters_changed()
         if not report.complete:
             print(report.table(), file=sys.stderr)
         self.reports.append(report)
         return report
 
     def share_with(self, other: Net) -> None:
-        """Use the parameters of `other`'s layers of the same name (``Net::ShareTrainedLayersWith``)."""
+        """Use the parameters of `other`'s layers of the same name (``Net::ShareTrainedLayersWith``).
+
+        Raises
+        ------
+        ShapeError
+            A layer's parameters have another shape.
+        ArgumentError
+            `other` lies on another device.
+        """
+        if self.backend.name != other.backend.name:
+            raise ArgumentError(f"share_with: expected a net on device {self.backend.name!r}, got one on "
+                                f"{other.backend.name!r}")
         for name, blobs in other.params.items():
             if name not in self.params:
                 continue
@@ -459,6 +474,7 @@ class Net:
                                  f"got {[b.shape for b in blobs]}")
             for blob, theirs in zip(mine, blobs):
                 blob.share_data(theirs)
+        self.backend.shares_parameters(other.backend)
 
     def save(self, path: str | Path, diffs: bool = False) -> None:
         """Write net and weights: binary BVLC caffemodel, or HDF5 where the name ends with ``.h5``; atomic.
@@ -492,7 +508,7 @@ class Net:
         return {name: [blob.host() for blob in blobs] for name, blobs in self.params.items()}
 
     def _param_diffs(self, wanted: bool) -> dict[str, list[np.ndarray]] | None:
-        return {name: [blob.diff for blob in blobs] for name, blobs in self.params.items()} if wanted else None
+        return {name: [blob.host_grad() for blob in blobs] for name, blobs in self.params.items()} if wanted else None
 
     # -- what a resumed run needs ---------------------------------------------------------------
 

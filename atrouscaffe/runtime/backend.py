@@ -59,6 +59,9 @@ class CpuBackend:
     def parameters_changed(self) -> None:
         """Say that values of parameters have changed; nothing is derived from them on this device."""
 
+    def shares_parameters(self, other: Any) -> None:
+        """Say that two nets use the same parameters; nothing is derived from them on this device."""
+
 
 def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
     """Return the backend of ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.

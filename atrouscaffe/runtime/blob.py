@@ -35,14 +35,15 @@ class _Memory:
             fresh = self.backend.zeros((count,), self.dtype)
             if self.device is not None:
                 self._push()
-                fresh[: self.device.size] = self.device
+                with self.backend.active():
+                    fresh[: self.device.size] = self.device
             self.device = fresh
 
     def _push(self) -> None:
         if self.ahead and self.mirror is not None:
             self.ahead = False
-            n = self.mirror.size
-            self.device[:n] = self.backend.asarray(self.mirror)
+            with self.backend.active():
+                self.device[: self.mirror.size] = self.backend.asarray(self.mirror)
             if self.tracked:
                 self.backend.parameters_changed()
 
@@ -158,6 +159,15 @@ class Blob:
     def host(self) -> np.ndarray:
         """Return the values as a NumPy array to read; on another device a copy, which it does not take back."""
         return self.array if self._on_host else self._values.on_host(self.count, False).reshape(self._shape)
+
+    def host_grad(self) -> np.ndarray:
+        """Return the gradient as a NumPy array to read, as `host` does the values."""
+        return self.grad if self._on_host else self._gradient.on_host(self.count, False).reshape(self._shape)
+
+    @property
+    def memory(self) -> object:
+        """What holds the values: the same object for all blobs that share them."""
+        return self._values
 
     @property
     def has_data(self) -> bool:

@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,7 @@ class CudaBackend:
         self.name, self.device_name = f"cuda:{index}", found.devices[index]
         self.packs = precision == "fp16" and self.capability >= (8, 0)
         self.epoch = 0
+        self._sharers: weakref.WeakSet[CudaBackend] = weakref.WeakSet()
         self._device = self.xp.cuda.Device(index)
         self._derived: dict[Any, tuple[int, Any]] = {}
 
@@ -233,8 +235,22 @@ class CudaBackend:
             return int(0.9 * self._device.mem_info[0])
 
     def parameters_changed(self) -> None:
-        """Say that values of parameters have changed, so that what was derived from them is made anew."""
-        self.epoch += 1
+        """Say that values of parameters have changed, so that what was derived from them is made anew.
+
+        Backends of nets that share parameters with this one's hear of it too.
+        """
+        waiting, told = [self], {self}
+        while waiting:
+            backend = waiting.pop()
+            backend.epoch += 1
+            waiting += [other for other in backend._sharers if other not in told]
+            told.update(waiting)
+
+    def shares_parameters(self, other: CudaBackend) -> None:
+        """Say that the net of this backend and that of `other` use the same parameters from now on."""
+        self._sharers.add(other)
+        other._sharers.add(self)
+        self.parameters_changed()
 
 
 def current() -> CudaBackend | None:
