@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -136,29 +137,33 @@ def _picture(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> d
 
     image = read_image(job.path)
     begin = time.perf_counter()
-    result = segmenter(image)
+    scores = None
+    if args.save_scores:
+        labels, _, scores = segmenter(image)
+    else:
+        labels = segmenter.labels(image)
     seconds = time.perf_counter() - begin
     entry: dict[str, Any] = {"input": str(job.path), "height": image.shape[0], "width": image.shape[1],
                              "labels": str(out / f"{job.stem}.png")}
-    _write(out / f"{job.stem}.png", encode_labels(result.labels))
+    _write(out / f"{job.stem}.png", encode_labels(labels))
     if not args.no_overlay:
         entry["overlay"] = str(out / f"{job.stem}_overlay.png")
-        picture = overlay(image, result.labels, segmenter.names, alpha=args.alpha)
+        picture = overlay(image, labels, segmenter.names, alpha=args.alpha)
         _write(out / f"{job.stem}_overlay.png", encode_picture(picture))
     if args.save_scores:
         import io
 
         buffer = io.BytesIO()
-        np.savez(buffer, scores=result.scores)
+        np.savez(buffer, scores=scores)
         entry["scores"] = str(out / f"{job.stem}.npz")
         _write(out / f"{job.stem}.npz", buffer.getvalue())
-    counts = np.bincount(result.labels.ravel(), minlength=segmenter.classes)
+    counts = np.bincount(labels.ravel(), minlength=segmenter.classes)
     return entry | {"seconds": round(seconds, 4), "classes": _shares(counts, segmenter.names)}
 
 
-def _frames(frames: Any, progress: Any) -> Iterator[tuple[int, Any]]:
-    for number, frame in enumerate(frames, 1):
-        yield number, frame
+def _counted(results: Any, progress: Any) -> Iterator[tuple[int, Any]]:
+    for number, result in enumerate(results, 1):
+        yield number, result
         progress.update(number)
 
 
@@ -179,8 +184,8 @@ def _video(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dic
     counts = np.zeros(segmenter.classes, np.int64)
     begin = time.perf_counter()
     try:
-        for number, frame in _frames(frames, progress):
-            labels = segmenter(frame).labels
+        shown, sent = itertools.tee(frames)
+        for number, (frame, labels) in _counted(zip(shown, segmenter.stream(sent)), progress):
             counts += np.bincount(labels.ravel(), minlength=segmenter.classes)
             _write(folder / f"frame_{number:06}.png", encode_labels(labels))
             if not args.no_overlay:
