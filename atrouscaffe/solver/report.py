@@ -50,7 +50,7 @@ class Event:
 
 def net_outputs(net: Net) -> dict[str, list[float]]:
     """Return a net's outputs; only numbers and short vectors, as maps are no scores."""
-    small = {name: net.blobs[name].data for name in net.outputs if net.blobs[name].count <= MOST_VALUES}
+    small = {name: net.blobs[name].host() for name in net.outputs if net.blobs[name].count <= MOST_VALUES}
     return {name: [float(x) for x in data.ravel()] for name, data in small.items()}
 
 

@@ -40,8 +40,8 @@ class Solver:
     variables : mapping of str to str, optional
         Fill ``${NAME}`` placeholders, in the solver and in its nets.
     device : str, optional
-    precision : {"fp32", "tf32", "fp16"}, optional
-        See `Net`.
+    precision : {"fp32", "tf32"}, optional
+        See `Net`. Test nets run in it too.
     dtype : dtype, optional
         float32; float64 for checks.
     allow_paths : sequence of path, optional
@@ -81,6 +81,9 @@ class Solver:
                  precision: str = "fp32", dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (),
                  allow_missing: bool = False, dialect: str | None = None, log: Callable[[str], None] | None = None,
                  allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
+        if precision == "fp16":
+            raise ArgumentError("precision: expected 'fp32' or 'tf32' for training, got 'fp16': gradients are too "
+                                "small for half precision and would become 0")
         self.param: SolverSpec = read_spec(source, variables, type=self.type)
         self.paths = PathGuard(self.param.path, allow_paths)
         self.log = log or _to_stderr

@@ -1,7 +1,8 @@
 """Updater: the histories of a net's parameters, and one update of all of them.
 
 Work is cut into blocks that stay in a core's cache, so that the several passes of a rule over a
-block cost about one pass through memory.
+block cost about one pass through memory. Parameters on a CUDA device are updated by one launch each,
+and histories lie beside them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.net import Learnable
+from atrouscaffe.runtime.backend import CpuBackend
 from atrouscaffe.runtime.threads import chunks, parallel, serial_blas
 from atrouscaffe.solver.spec import SolverSpec
-from atrouscaffe.solver.update import HISTORIES, RULES, clip_scale, make_step, regularize
+from atrouscaffe.solver.update import HISTORIES, RULES, Step, clip_scale, make_step, regularize
 
 __all__ = ["Updater"]
 
@@ -45,8 +47,9 @@ class Updater:
             [entry.blob.backend.zeros(entry.blob.shape, entry.blob.dtype) for _ in range(HISTORIES[spec.type])]
             for entry in self.learnable]
         self._tasks = self._blocks(lambda entry: entry.lr_mult != 0)
-        buffers = {entry.blob.array.__array_interface__["data"][0] for entry in self.learnable if entry.blob.count}
-        self._shares_values = len(buffers) < sum(1 for entry in self.learnable if entry.blob.count)
+        memories = [entry.blob.memory for entry in self.learnable if entry.blob.count]
+        self._shares_values = len(set(memories)) < len(memories)
+        self._backend = self.learnable[0].blob.backend if self.learnable else CpuBackend()
 
     def _blocks(self, wanted: Any) -> list[tuple[int, int, int]]:
         return [(i, a, b) for i, entry in enumerate(self.learnable) if wanted(entry)
@@ -54,6 +57,11 @@ class Updater:
 
     def sum_of_squares(self) -> float:
         """Return the squared norm of all gradients as they are; not finite where one of them is not."""
+        if self._backend.xp is not np:
+            from atrouscaffe.solver import update_cuda
+
+            with self._backend.active():
+                return update_cuda.sum_of_squares([entry.blob.grad for entry in self.learnable if entry.blob.has_grad])
         tasks = self._blocks(lambda entry: entry.blob.has_grad)
         sums = np.zeros(len(tasks))
 
@@ -83,9 +91,31 @@ class Updater:
         sum_of_squares : float
             From `sum_of_squares`.
         """
+        scale = clip_scale(sum_of_squares, self.spec.clip_gradients) / self.spec.iter_size
+        steps = [make_step(self.spec, rate * entry.lr_mult, iteration) for entry in self.learnable]
+        if self._backend.xp is np:
+            self._apply_here(scale, steps)
+        else:
+            with self._backend.active():
+                self._apply_on_device(scale, steps)
+        self._backend.parameters_changed()
+
+    def _apply_on_device(self, scale: float, steps: Sequence[Step]) -> None:
+        from atrouscaffe.solver import update_cuda
+
+        moving = [(entry, histories, step) for entry, histories, step in zip(self.learnable, self.histories, steps)
+                  if entry.lr_mult != 0]
+        for entry, histories, step in moving:
+            update_cuda.update(self.spec.type, entry.blob.grad, entry.blob.array, histories, step, scale=scale,
+                               decay=self.spec.weight_decay * entry.decay_mult, kind=self.spec.regularization_type,
+                               subtract=not self._shares_values)
+        if self._shares_values:  # the first fork's shared parameters: all updates come from the same values
+            for entry, _, _ in moving:
+                value = entry.blob.array.reshape(-1)
+                value -= entry.blob.grad.reshape(-1)
+
+    def _apply_here(self, scale: float, steps: Sequence[Step]) -> None:
         spec, rule = self.spec, RULES[self.spec.type]
-        scale = clip_scale(sum_of_squares, spec.clip_gradients) / spec.iter_size
-        steps = [make_step(spec, rate * entry.lr_mult, iteration) for entry in self.learnable]
 
         def work(i: int) -> None:
             index, a, b = self._tasks[i]

@@ -55,25 +55,27 @@ class DebugInfo:
 
     def _forward(self, node: Node) -> None:
         for name, blob in self._blobs(node, node.tops):
-            self.log(f"    [Forward] Layer {node.spec.name}, top blob {name} data: {_mean_abs(blob.data):g}")
+            self.log(f"    [Forward] Layer {node.spec.name}, top blob {name} data: {_mean_abs(blob.host()):g}")
         for i, blob in enumerate(self.net._execution.node_params[node.index]):
             self.log(f"    [Forward] Layer {node.spec.name}, param blob {self._param_name(node, i)} "
-                     f"data: {_mean_abs(blob.data):g}")
+                     f"data: {_mean_abs(blob.host()):g}")
 
     def _backward(self, node: Node) -> None:
         for (name, blob), wanted in zip(self._blobs(node, node.bottoms), node.propagate):
             if wanted:
-                self.log(f"    [Backward] Layer {node.spec.name}, bottom blob {name} diff: {_mean_abs(blob.diff):g}")
+                self.log(f"    [Backward] Layer {node.spec.name}, bottom blob {name} "
+                         f"diff: {_mean_abs(blob.host_grad()):g}")
         for i, blob in enumerate(self.net._execution.node_params[node.index]):
             if node.param_propagate[i]:
                 self.log(f"    [Backward] Layer {node.spec.name}, param blob {self._param_name(node, i)} "
-                         f"diff: {_mean_abs(blob.diff):g}")
+                         f"diff: {_mean_abs(blob.host_grad()):g}")
 
     def totals(self) -> None:
         """Write the norms of all parameters and their gradients."""
         sums = np.zeros(4)
         for entry in self.net.learnable:
-            for i, array in enumerate((entry.blob.data, entry.blob.diff if entry.blob.has_grad else np.zeros(0))):
+            grad = entry.blob.host_grad() if entry.blob.has_grad else np.zeros(0)
+            for i, array in enumerate((entry.blob.host(), grad)):
                 sums[i] += np.abs(array).sum(dtype=np.float64)
                 sums[2 + i] += np.square(array, dtype=np.float64).sum()
         one, two = sums[:2], np.sqrt(sums[2:])
@@ -82,12 +84,12 @@ class DebugInfo:
 
     def sizes(self) -> list[float]:
         """Return the mean absolute value of each parameter, for `update`."""
-        return [_mean_abs(entry.blob.data) for entry in self.net.learnable]
+        return [_mean_abs(entry.blob.host()) for entry in self.net.learnable]
 
     def update(self, before: list[float]) -> None:
         """Write the size that each parameter had before an update, and the update's."""
         for entry, size in zip(self.net.learnable, before):
-            diff = _mean_abs(entry.blob.diff) if entry.blob.has_grad else 0.0
+            diff = _mean_abs(entry.blob.host_grad()) if entry.blob.has_grad else 0.0
             self.log(f"    [Update] Layer {entry.layer}, param {entry.index} data: {size:g}; diff: {diff:g}")
 
 
@@ -112,11 +114,11 @@ def value_origin(net: Net) -> str:
     execution = net._execution
     for node in net.graph.nodes:
         for i, blob in enumerate(execution.node_params[node.index]):
-            if not _finite(blob.data):
+            if not _finite(blob.host()):
                 return f"parameter {i} of {_place(node)}, since an earlier update"
     for node in _repeat(net):
         for value in node.tops:
-            if not _finite(execution.blob(value).data):
+            if not _finite(execution.blob(value).host()):
                 return f"top {net.graph.values[value].name!r} of {_place(node)}"
     return "a pass that gave finite numbers when it was repeated (a Dropout layer drops others then)"
 
@@ -131,10 +133,10 @@ def gradient_origin(net: Net) -> str | None:
     def look(node: Node) -> None:
         execution = net._execution
         for i, blob in enumerate(execution.node_params[node.index]):
-            if not found and node.param_propagate[i] and not _finite(blob.diff):
+            if not found and node.param_propagate[i] and not _finite(blob.host_grad()):
                 found.append(f"the gradient of parameter {i} of {_place(node)}")
         for value, wanted in zip(node.bottoms, node.propagate):
-            if not found and wanted and not _finite(execution.blob(value).diff):
+            if not found and wanted and not _finite(execution.blob(value).host_grad()):
                 found.append(f"the gradient of bottom {net.graph.values[value].name!r} of {_place(node)}")
 
     net.clear_param_diffs()
