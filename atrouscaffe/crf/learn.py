@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from atrouscaffe.crf.densecrf import DenseCRF
 from atrouscaffe.errors import ArgumentError
+from atrouscaffe.runtime.backend import module_of
 
 __all__ = ["Gradients", "Learning", "Trace", "backward", "fit_weights", "forward", "label_loss",
            "unary_gradient"]
@@ -54,8 +56,8 @@ class Gradients:
     compatibilities: list[np.ndarray | None]
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    out = np.exp(logits - logits.max(axis=0))
+def _softmax(logits: Any) -> Any:
+    out = module_of(logits).exp(logits - logits.max(axis=0))
     out /= out.sum(axis=0)
     return out
 
@@ -68,11 +70,11 @@ def forward(crf: DenseCRF, iterations: int = 10, *, unary: np.ndarray | None = N
     crf : DenseCRF
     iterations : int
     unary : (L, N), optional
-        Energies in place of the CRF's; float64 for checks of gradients.
+        Energies in place of the CRF's, where its lattices are; float64 for checks of gradients.
     """
     if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 0:
         raise ArgumentError(f"iterations: expected a whole number of at least 0, got {iterations!r}")
-    energies = crf.energies if unary is None else np.asarray(unary).reshape(crf.labels, crf.points)
+    energies = crf.energies if unary is None else unary.reshape(crf.labels, crf.points)
     beliefs = [_softmax(-energies)]
     for _ in range(iterations):
         logits = -energies
@@ -92,13 +94,14 @@ def backward(crf: DenseCRF, trace: Trace, gradient: np.ndarray) -> Gradients:
     trace : Trace
     gradient : array of the size of the beliefs
     """
-    incoming = np.asarray(gradient)
+    xp = module_of(trace.last)
+    incoming = xp.asarray(gradient)
     if incoming.size != trace.last.size:
         raise ArgumentError(f"gradient: expected the beliefs' size {trace.last.shape}, got {incoming.shape}")
     incoming = incoming.reshape(trace.last.shape)
-    unary = np.zeros_like(trace.last)
+    unary = xp.zeros_like(trace.last)
     weights = [0.0] * len(crf.kernels)
-    patterns = [None if kernel.pattern is None else np.zeros(kernel.pattern.shape) for kernel in crf.kernels]
+    patterns = [None if kernel.pattern is None else xp.zeros(kernel.pattern.shape) for kernel in crf.kernels]
     for t in range(len(trace.beliefs) - 1, -1, -1):
         q = trace.beliefs[t]
         logits = q * (incoming - (incoming * q).sum(axis=0))
@@ -106,7 +109,7 @@ def backward(crf: DenseCRF, trace: Trace, gradient: np.ndarray) -> Gradients:
         if t == 0:
             break
         before = trace.beliefs[t - 1]
-        incoming = np.zeros_like(before)
+        incoming = xp.zeros_like(before)
         for k, kernel in enumerate(crf.kernels):
             filtered = kernel.apply(before)
             weights[k] += float((logits * kernel.mix(filtered)).sum()) / kernel.weight if kernel.weight else float(
@@ -118,11 +121,12 @@ def backward(crf: DenseCRF, trace: Trace, gradient: np.ndarray) -> Gradients:
     return Gradients(unary, weights, patterns)
 
 
-def _unit(kernel, filtered: np.ndarray) -> np.ndarray:
+def _unit(kernel: Any, filtered: Any) -> Any:
     """Return what a kernel of weight 1 would add to the logits."""
     if kernel.pattern is None:
         return filtered
-    return filtered * kernel.pattern[:, None] if kernel.pattern.ndim == 1 else -kernel.pattern @ filtered
+    pattern = module_of(filtered).asarray(kernel.pattern)
+    return filtered * pattern[:, None] if pattern.ndim == 1 else -pattern @ filtered
 
 
 def unary_gradient(crf: DenseCRF, iterations: int, gradient: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from atrouscaffe.errors import DataError, LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
+from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["DenseCRF"]
@@ -72,23 +73,23 @@ class DenseCRF(Layer):
         """Only the scores have a gradient."""
         return bottom == 0
 
-    def _unary(self, scores: np.ndarray) -> np.ndarray:
+    def _unary(self, scores: Any) -> Any:
         if self.env.dialect != "v1":
             return -scores
-        shifted = scores - scores.max(axis=0)
-        return np.log(np.exp(shifted).sum(axis=0)) - shifted
+        shifted, xp = scores - scores.max(axis=0), module_of(scores)
+        return xp.log(xp.exp(shifted).sum(axis=0)) - shifted
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Run the mean field for each image."""
-        p, result = self.p, top[0].data
+        p, result = self.p, top[0].array
         result[...] = 0
         for n, part in self._parts(bottom):
             beliefs = self._beliefs(*self._given(bottom, n, part))
             if not p.output_probability and self.env.dialect != "v1":
-                beliefs = np.log(np.maximum(beliefs, np.finfo(np.float32).tiny))
-            result[n][part] = beliefs
+                beliefs = ctx.xp.log(ctx.xp.maximum(beliefs, np.finfo(np.float32).tiny))
+            result[(n, *part)] = beliefs
 
-    def _beliefs(self, unary: np.ndarray, *given: Any) -> np.ndarray:
+    def _beliefs(self, unary: Any, *given: Any) -> Any:
         """Return Q (L, H, W); in a float64 net by the plain steps that backward goes through."""
         from atrouscaffe.crf.densecrf import refine_scores, score_crf
         from atrouscaffe.crf.learn import forward
@@ -100,7 +101,7 @@ class DenseCRF(Layer):
     def _parts(self, bottom: Sequence[Blob]) -> Iterator[tuple[int, tuple[slice, ...]]]:
         """Yield each image's number and which part of its blob is the image."""
         shape = bottom[0].shape
-        for n, (height, width) in enumerate(np.asarray(bottom[1].data).reshape(-1, 2).tolist()):
+        for n, (height, width) in enumerate(bottom[1].host().reshape(-1, 2).tolist()):
             if not (1 <= height <= shape[2] and 1 <= width <= shape[3]):
                 raise DataError(f"bottom[1]: expected 1x1 to {shape[2]}x{shape[3]}, got {height:g}x{width:g} for "
                                 f"image {n}")
@@ -110,8 +111,9 @@ class DenseCRF(Layer):
         """Return unary, image and kernels of one image."""
         p, image = self.p, None
         if len(bottom) > 2:
-            image = np.ascontiguousarray(bottom[2].data[n][part], np.float32)
-        unary = np.ascontiguousarray(self._unary(bottom[0].data[n][part]))
+            image = module_of(bottom[2].array).ascontiguousarray(bottom[2].array[(n, *part)], np.float32)
+        scores = bottom[0].array[(n, *part)]
+        unary = module_of(scores).ascontiguousarray(self._unary(scores))
         return unary, image, tuple(zip(p.pos_xy_std, p.pos_w)), tuple(zip(p.bi_xy_std, p.bi_rgb_std, p.bi_w))
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
@@ -122,16 +124,17 @@ class DenseCRF(Layer):
         from atrouscaffe.crf.learn import backward, forward
 
         logarithm = not self.p.output_probability and self.env.dialect != "v1"
-        bottom[0].diff[...] = 0
+        slope = bottom[0].grad
+        slope[...] = 0
         for n, part in self._parts(bottom):
             unary, *given = self._given(bottom, n, part)
             crf = score_crf(unary, *given)
             trace = forward(crf, self.p.max_iter, unary=unary)
-            arriving = top[0].diff[n][part].reshape(trace.last.shape)
+            arriving = top[0].grad[(n, *part)].reshape(trace.last.shape)
             if logarithm:
-                arriving = arriving / np.maximum(trace.last, np.finfo(np.float32).tiny)
+                arriving = arriving / ctx.xp.maximum(trace.last, np.finfo(np.float32).tiny)
             # the softmax's constant cancels, so v1's -log softmax has the gradient of -scores
-            bottom[0].diff[n][part] = -backward(crf, trace, arriving).unary.reshape(bottom[0].diff[n][part].shape)
+            slope[(n, *part)] = -backward(crf, trace, arriving).unary.reshape(slope[(n, *part)].shape)
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """Every pixel is connected with every other."""

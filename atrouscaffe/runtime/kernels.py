@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from atrouscaffe.errors import DeviceError
 from atrouscaffe.resources import resource
 from atrouscaffe.runtime.cuda import load_cupy
 
-__all__ = ["BLOCK", "Parameter", "defines", "kernel_files", "kernel_text", "launch", "signatures"]
+__all__ = ["BLOCK", "Parameter", "compile_kernels", "defines", "kernel_files", "kernel_text", "launch", "prepare",
+           "signatures"]
 
 BLOCK = 256
 """Threads in a block, where a kernel does not say otherwise."""
@@ -115,7 +116,25 @@ def _function(file: str, function: str, options: tuple[str, ...]) -> Any:
 
 def launch(file: str, function: str, size: int | Sequence[int], args: Sequence[Any], *, real: Any = np.float32,
            block: int | Sequence[int] = BLOCK, shared: int = 0) -> None:
-    """Start a kernel on the current device and stream.
+    """Start a kernel on the current device and stream; arguments as `prepare`."""
+    prepare(file, function, size, args, real=real, block=block, shared=shared)()
+
+
+def compile_kernels(file: str, real: Any = np.float32) -> tuple[str, ...]:
+    """Compile ``kernels/<file>.cu`` for the current device, and return the names of its kernels."""
+    names = tuple(signatures(file))
+    for name in names:
+        _function(file, name, defines(real))
+    return names
+
+
+def _nothing() -> None:
+    """Start nothing."""
+
+
+def prepare(file: str, function: str, size: int | Sequence[int], args: Sequence[Any], *, real: Any = np.float32,
+            block: int | Sequence[int] = BLOCK, shared: int = 0) -> Callable[[], None]:
+    """Check a launch once, to make it many times.
 
     Parameters
     ----------
@@ -134,6 +153,11 @@ def launch(file: str, function: str, size: int | Sequence[int], args: Sequence[A
     shared : int
         Bytes of dynamic shared memory.
 
+    Returns
+    -------
+    callable
+        Starts the kernel on the current device and stream; it keeps the arrays alive.
+
     Raises
     ------
     DeviceError
@@ -143,7 +167,7 @@ def launch(file: str, function: str, size: int | Sequence[int], args: Sequence[A
     if isinstance(size, (int, np.integer)):
         size = (-(-int(size) // block[0]),)
     if not all(size):
-        return
+        return _nothing
     where = f"kernel {function} of {file}.cu"
     parameters = signatures(file).get(function)
     if parameters is None:
@@ -154,7 +178,8 @@ def launch(file: str, function: str, size: int | Sequence[int], args: Sequence[A
     kernel = _function(file, function, defines(real))
     if shared > 48 * 1024 and kernel.max_dynamic_shared_size_bytes < shared:
         kernel.max_dynamic_shared_size_bytes = shared  # above 48 KB it must be asked for
-    kernel(tuple(int(n) for n in size), block, values, shared_mem=shared)
+    grid = tuple(int(n) for n in size)
+    return lambda: kernel(grid, block, values, shared_mem=shared)
 
 
 def _argument(value: Any, parameter: Parameter, real: Any, where: str) -> Any:
