@@ -20,11 +20,13 @@ from atrouscaffe.crf import features as feature_arrays
 from atrouscaffe.crf.lattice import Cut, Lattice, padded_lanes
 from atrouscaffe.crf.meanfield import NORMALIZATIONS, Kernel, MeanField
 from atrouscaffe.crf.memory import MAX_NUMBERED, inference_bytes, refuse_above
+from atrouscaffe.crf.presets import Preset
 from atrouscaffe.crf.presets import preset as find_preset
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.runtime.budget import default_budget
+from atrouscaffe.runtime.cuda import current
 
-__all__ = ["DenseCRF", "Inference", "refine", "refine_scores", "score_crf"]
+__all__ = ["DenseCRF", "Inference", "refine", "refine_on_device", "refine_scores", "score_crf"]
 
 INFER_OPTIONS = ("relax", "callback", "exact", "diagnostics", "tolerance")
 
@@ -81,7 +83,7 @@ def _number(value: float, name: str, least: float = -math.inf) -> float:
 def _real(values: np.ndarray, name: str) -> np.ndarray:
     try:
         array = np.asarray(values)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ArgumentError(f"{name}: expected an array of numbers ({error})") from None
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
@@ -101,6 +103,8 @@ class DenseCRF:
     memory_budget : int, optional
         Bytes that lattices and inference may take each; by default ``ATROUSCAFFE_MEMORY_BUDGET``, else
         0.9 of this machine's memory.
+    device : {"cpu", "cuda", "cuda:N"} or CudaBackend, optional
+        Where lattices and mean field are; by default where the unary is.
 
     Raises
     ------
@@ -110,24 +114,55 @@ class DenseCRF:
         More memory than allowed.
     """
 
-    def __init__(self, unary: np.ndarray, *, labels_axis: int = 0, memory_budget: int | None = None) -> None:
-        array = _real(unary, "unary")
+    def __new__(cls, unary: Any = None, *_: Any, device: Any = None, **__: Any) -> DenseCRF:
+        backend = current()
+        if cls is not DenseCRF or device == "cpu" or (
+                device is None and (backend is None or not isinstance(unary, backend.xp.ndarray))):
+            return object.__new__(cls)
+        from atrouscaffe.crf.densecrf_cuda import DeviceCRF
+
+        return object.__new__(DeviceCRF)
+
+    def __init__(self, unary: np.ndarray, *, labels_axis: int = 0, memory_budget: int | None = None,
+                 device: Any = None) -> None:
+        array = self._values(unary, "unary")
         self.budget = default_budget() if memory_budget is None else memory_budget
-        if array.ndim < 2 or array.size == 0:
-            raise ArgumentError(f"unary: expected shape (L, H, W), or (L, N), with no size of 0, got {array.shape}")
-        if not -array.ndim <= labels_axis < array.ndim:
-            raise ArgumentError(f"labels_axis: expected an axis of an array of {array.ndim} axes, got {labels_axis}")
-        self.labels_axis = labels_axis
-        moved = np.moveaxis(array, labels_axis, 0)
-        self.labels, self.shape = moved.shape[0], moved.shape[1:]
-        self.points = math.prod(self.shape)
+        self._plan(array.shape, labels_axis)
         least = inference_bytes(self.points, self.labels, padded_lanes(self.labels)[0], 0, 0, 0, 0, False)
         refuse_above(self.budget if self.points <= MAX_NUMBERED else 0, least + 4 * array.size,
                      f"CRF of {self.labels} labels at {self.points:,} points")
         self.set_unary(array)
-        self.kernels: list[Kernel] = []
+
+    def _plan(self, shape: tuple[int, ...], labels_axis: int) -> None:
+        """Take the shape of the unary."""
+        if len(shape) < 2 or math.prod(shape) == 0:
+            raise ArgumentError(f"unary: expected shape (L, H, W), or (L, N), with no size of 0, got {shape}")
+        if not -len(shape) <= labels_axis < len(shape):
+            raise ArgumentError(f"labels_axis: expected an axis of an array of {len(shape)} axes, got {labels_axis}")
+        self.labels_axis = labels_axis
+        rest = list(shape)
+        self.labels = rest.pop(labels_axis)
+        self.shape = tuple(rest)
+        self.points = math.prod(self.shape)
+        self.kernels: list[Any] = []
         self._cut: Cut | None = None
-        self._field: MeanField | None = None
+        self._field: Any = None
+
+    def _values(self, values: Any, name: str) -> Any:
+        """Return `values` as an array of real numbers."""
+        return _real(values, name)
+
+    def _lattice_of_grid(self, sigma: tuple[float, ...]) -> Any:
+        return feature_arrays.position_lattice(self.cut, self.shape, sigma, self.budget)
+
+    def _lattice_of_image(self, image: Any, sigma_xy: tuple[float, ...], sigma_rgb: tuple[float, ...]) -> Any:
+        return feature_arrays.image_lattice(self.cut, image, sigma_xy, sigma_rgb, self.budget)
+
+    def _lattice_of_features(self, features: Any) -> Any:
+        return Lattice(features.reshape(features.shape[0], self.points), cut=self.cut, memory_budget=self.budget)
+
+    def _kernel(self, lattice: Any, *mixing: Any) -> Any:
+        return Kernel(lattice, *mixing)
 
     def set_unary(self, unary: np.ndarray) -> DenseCRF:
         """Replace the energies by others of the same shape; kernels and their lattices stay."""
@@ -171,8 +206,7 @@ class DenseCRF:
         """
         values = feature_arrays.sigmas(sigma, len(self.shape), "sigma")
         mixing = self._mixing(weight, compatibility, normalization)
-        lattice = feature_arrays.position_lattice(self.cut, self.shape, values, self.budget)
-        return self._add(lattice, mixing)
+        return self._add(self._lattice_of_grid(values), mixing)
 
     def add_bilateral(self, image: np.ndarray, sigma_xy: float | Sequence[float], sigma_rgb: float | Sequence[float],
                       weight: float, *, channel_axis: int = -1, compatibility: np.ndarray | None = None,
@@ -197,8 +231,7 @@ class DenseCRF:
         spatial = feature_arrays.sigmas(sigma_xy, len(self.shape), "sigma_xy")
         colour = feature_arrays.sigmas(sigma_rgb, array.shape[-1], "sigma_rgb")
         mixing = self._mixing(weight, compatibility, normalization)
-        lattice = feature_arrays.image_lattice(self.cut, array, spatial, colour, self.budget)
-        return self._add(lattice, mixing)
+        return self._add(self._lattice_of_image(array, spatial, colour), mixing)
 
     def add_pairwise(self, features: np.ndarray, weight: float, *, compatibility: np.ndarray | None = None,
                      normalization: str = "after") -> DenseCRF:
@@ -218,13 +251,12 @@ class DenseCRF:
             release), "before" divides what goes into the filter, "symmetric" divides by the square
             root at both ends (pydensecrf's default), "none" leaves them.
         """
-        array = _real(features, "features")
+        array = self._values(features, "features")
         if array.ndim < 2 or math.prod(array.shape[1:]) != self.points:
             raise ArgumentError(f"features: expected shape (d, {self.points}) or (d, "
                                 f"{', '.join(map(str, self.shape))}), got {array.shape}")
         mixing = self._mixing(weight, compatibility, normalization)
-        lattice = Lattice(array.reshape(array.shape[0], self.points), cut=self.cut, memory_budget=self.budget)
-        return self._add(lattice, mixing)
+        return self._add(self._lattice_of_features(array), mixing)
 
     def _image(self, image: np.ndarray, channel_axis: int) -> np.ndarray:
         """Return the image as (*shape, C)."""
@@ -259,9 +291,18 @@ class DenseCRF:
                                 "got an asymmetric one: pass (M + M.T) / 2 if that is meant")
         return normalization, value, array.astype(np.float32)
 
-    def _add(self, lattice: Lattice, mixing: tuple[str, float, np.ndarray | None]) -> DenseCRF:
-        self.kernels.append(Kernel(lattice, *mixing))
+    def _add(self, lattice: Any, mixing: tuple[str, float, np.ndarray | None]) -> DenseCRF:
+        self.kernels.append(self._kernel(lattice, *mixing))
         self._field = None
+        return self
+
+    def add_preset(self, image: np.ndarray, preset: Preset, *, channel_axis: int = -1) -> DenseCRF:
+        """Add the kernels of a preset, the position kernel first; a weight of 0 leaves a kernel out."""
+        if preset.position_weight:
+            self.add_gaussian(preset.position_sigma, preset.position_weight, normalization=preset.normalization)
+        if preset.bilateral_weight:
+            self.add_bilateral(image, preset.bilateral_sigma_xy, preset.bilateral_sigma_rgb, preset.bilateral_weight,
+                               channel_axis=channel_axis, normalization=preset.normalization)
         return self
 
     def set_weight(self, kernel: int, weight: float) -> DenseCRF:
@@ -338,7 +379,7 @@ class DenseCRF:
 
 def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores: np.ndarray | None = None,
            preset: str = "paper", labels_axis: int = 0, channel_axis: int = -1, clip: float | None = 1e-5,
-           **params: Any) -> Inference:
+           device: Any = None, **params: Any) -> Inference:
     """Refine a segmentation with the position and bilateral kernels of a preset.
 
     Parameters
@@ -353,6 +394,8 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
         Where the labels stand in the probabilities and the channels in the image.
     clip : float or None
         Smallest probability; None lets zeros forbid a label.
+    device : {"cpu", "cuda", "cuda:N"} or CudaBackend, optional
+        Where the CRF runs.
     **params
         Fields of `Preset` that differ: `bilateral_sigma_xy`, `bilateral_sigma_rgb`,
         `bilateral_weight`, `position_sigma`, `position_weight`, `normalization`, `iterations`.
@@ -364,27 +407,55 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
     """
     from atrouscaffe.crf import unary
 
-    values = find_preset(preset)
-    known = {field.name for field in fields(values)} - {"source"}
     extra = {name: params.pop(name) for name in INFER_OPTIONS if name in params}
-    wrong = set(params) - known
-    if wrong:
-        raise ArgumentError(f"refine: expected parameters among {', '.join(sorted(known))}, "
-                            f"got {', '.join(sorted(wrong))}")
-    values = replace(values, **params)
+    values = chosen_preset(preset, params)
     if (probabilities is None) == (scores is None):
         raise ArgumentError("refine: expected either probabilities or scores, got both or neither")
     if probabilities is not None:
         energies = unary.from_probabilities(probabilities, clip=clip, labels_axis=labels_axis)
     elif scores is not None:
         energies = unary.from_scores(scores)
-    crf = DenseCRF(energies, labels_axis=labels_axis)
-    if values.position_weight:
-        crf.add_gaussian(values.position_sigma, values.position_weight, normalization=values.normalization)
-    if values.bilateral_weight:
-        crf.add_bilateral(image, values.bilateral_sigma_xy, values.bilateral_sigma_rgb, values.bilateral_weight,
-                          channel_axis=channel_axis, normalization=values.normalization)
-    return crf.infer(values.iterations, **extra)
+    crf = DenseCRF(energies, labels_axis=labels_axis, device=device)
+    return crf.add_preset(image, values, channel_axis=channel_axis).infer(values.iterations, **extra)
+
+
+def chosen_preset(name: str, params: dict[str, Any]) -> Preset:
+    """Return the preset `name` with the fields `params` in place of its own."""
+    values = find_preset(name)
+    known = {field.name for field in fields(values)} - {"source"}
+    wrong = set(params) - known
+    if wrong:
+        raise ArgumentError(f"refine: expected parameters among {', '.join(sorted(known))}, "
+                            f"got {', '.join(sorted(wrong))}")
+    return replace(values, **params)
+
+
+def refine_on_device(image: Any, scores: Any, params: dict[str, Any], backend: Any, *, labels: bool = False) -> Any:
+    """Refine a net's scores without leaving the device: what `refine` makes of their softmax.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array, on the device or not
+        RGB.
+    scores : (L, H, W) float32 array on the device
+    params : dict
+        Arguments of `refine`: `preset`, `clip` and fields of `Preset`.
+    backend : CudaBackend
+    labels : bool
+        Return the most probable labels instead of the probabilities.
+
+    Returns
+    -------
+    (L, H, W) float32 array, or (H, W) array of labels, on the device
+    """
+    from atrouscaffe.crf.densecrf_cuda import energies_of_scores
+
+    rest = {name: value for name, value in params.items() if name not in ("preset", "clip", "exact")}
+    values = chosen_preset(params.get("preset", "paper"), rest)
+    with backend.active():
+        crf: Any = DenseCRF(energies_of_scores(scores, params.get("clip", 1e-5)), device=backend)
+        crf.add_preset(image, values)
+        return crf.best_labels(values.iterations) if labels else crf.beliefs(values.iterations)
 
 
 def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequence[tuple[float, float]] = (),
@@ -404,8 +475,12 @@ def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequenc
     Returns
     -------
     (L, H, W) float32
+        On the device where the unary is.
     """
-    return score_crf(unary, image, position, bilateral).infer(iterations, exact=True).probabilities
+    crf = score_crf(unary, image, position, bilateral)
+    if isinstance(unary, np.ndarray):
+        return crf.infer(iterations, exact=True).probabilities
+    return crf.beliefs(iterations)
 
 
 def score_crf(unary: np.ndarray, image: np.ndarray | None, position: Sequence[tuple[float, float]] = (),
