@@ -43,7 +43,7 @@ class Power(Pointwise):
         """y from x."""
         if self.slope == 0:  # also for x that is not finite, as in the original
             with np.errstate(all="ignore"):  # NaN or infinite as the original's pow is
-                y[...] = 1.0 if self.power == 0 else np.float64(self.shift) ** self.power
+                y[...] = 1.0 if self.power == 0 else float(np.float64(self.shift) ** self.power)
             return
         power(xp, x, y, self.power, self.scale, self.shift)
 
