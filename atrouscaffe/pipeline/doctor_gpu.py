@@ -13,7 +13,7 @@ from typing import Any
 
 from atrouscaffe.pipeline.doctor import SMALL_NET, compare_small_net, folder_size
 
-__all__ = ["GPU_CHECKS", "cupy_packages", "right_extra"]
+__all__ = ["GPU_CHECKS", "cupy_packages", "kernel_cache_folder", "right_extra"]
 
 MODULE_VERSION = Path("/proc/driver/nvidia/version")
 TRIED_ARCHITECTURE = 90
@@ -134,10 +134,17 @@ def _kernels(device: str) -> tuple[Any, ...]:
             f"compiling included); {free / 1e9:.1f} of {total / 1e9:.1f} GB are free", "", facts)
 
 
-def _cache(device: str) -> tuple[Any, ...]:
+def kernel_cache_folder() -> Path | None:
+    """Return the folder in which CuPy keeps what it compiled, None where it keeps nothing."""
     if os.environ.get("CUPY_CACHE_IN_MEMORY", "0") not in ("", "0"):
+        return None
+    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+
+
+def _cache(device: str) -> tuple[Any, ...]:
+    folder = kernel_cache_folder()
+    if folder is None:
         return "note", "compiled kernels are kept in memory alone", "unset CUPY_CACHE_IN_MEMORY to keep them on disk"
-    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
     files, size = folder_size(folder)
     facts = {"folder": str(folder), "files": files, "bytes": size}
     there = next(place for place in (folder, *folder.parents) if place.exists())

@@ -25,10 +25,11 @@ from numba.core.caching import FunctionCache
 
 from atrouscaffe.runtime.cache import cache_base
 
-__all__ = ["cache_folder", "jit"]
+__all__ = ["cache_folder", "counts", "jit"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _cache_lock = threading.Lock()
+_made: list[Any] = []
 
 
 @functools.cache
@@ -102,4 +103,15 @@ def jit(function: Callable | None = None, *, fastmath: bool | set = False, inlin
                 compiled._cache = _TolerantCache(function)
             finally:
                 config.CACHE_DIR = before
+    _made.append(compiled)
     return compiled
+
+
+def counts() -> dict[str, tuple[int, int]]:
+    """Return, by module and name, how often a function was compiled in this process, and how often read from disk."""
+    found: dict[str, tuple[int, int]] = {}
+    for function in list(_made):
+        name = f"{function.py_func.__module__.removeprefix('atrouscaffe.')}.{function.py_func.__name__}"
+        stats, before = function.stats, found.get(name, (0, 0))
+        found[name] = (before[0] + sum(stats.cache_misses.values()), before[1] + sum(stats.cache_hits.values()))
+    return found
