@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import stand_in
+
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT / "tests" / "oracle"
 
@@ -43,3 +45,27 @@ def shared_data() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same at every run."""
     return np.random.default_rng(1412_7062)
+
+
+@pytest.fixture(params=["cpu", "stand-in", "cuda"])
+def device(request):
+    """Name of a device for `Net` and `get_backend`: the CPU, the kernels run on the CPU, a GPU where there is one.
+
+    A test can ask for some of them: ``@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)``.
+    """
+    if request.param == "cpu":
+        yield "cpu"
+    elif request.param == "stand-in":
+        if stand_in.missing():
+            pytest.skip(stand_in.missing())
+        with stand_in.stand_in():
+            yield "cuda"
+    else:
+        from atrouscaffe.runtime.cuda import probe
+
+        found = probe()
+        if found.state != "ready":
+            if request.config.getoption("--require-gpu"):
+                pytest.fail(found.message)
+            pytest.skip(found.message)
+        yield "cuda"

@@ -139,6 +139,8 @@ extern "C" __attribute__((visibility("hidden"))) void stand_in_switch(void** sav
 #define STAND_IN_USES_UCONTEXT
 #endif
 
+struct half;
+
 namespace stand_in {
 
 enum State { UNBORN, READY, AT_BARRIER, AT_WARP, ENDED };
@@ -386,8 +388,9 @@ static int start(StandInLaunch* what, void (*kernel)(P...), void** args) {
 }
 
 template <class... P>
-static int describe(void (*)(P...), int* sizes) {  // bytes of each parameter, negative for pointers
-  const int all[] = {(std::is_pointer<P>::value ? -1 : 1) * static_cast<int>(sizeof(P))..., 0};
+static int describe(void (*)(P...), int* sizes) {  // bytes of each parameter; negative: pointer, 100 more: floating point
+  const int all[] = {(std::is_pointer<P>::value ? -1 : 1) * static_cast<int>(sizeof(P)) +
+                     (std::is_floating_point<P>::value || std::is_same<P, struct half>::value ? 100 : 0)..., 0};
   for (size_t i = 0; i < sizeof...(P); ++i) sizes[i] = all[i];
   return sizeof...(P);
 }
