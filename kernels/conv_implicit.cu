@@ -24,7 +24,10 @@
 #include "mma.cuh"
 #include "holes.cuh"
 
-constexpr int ROW = 128;  // bytes of a row in a stage
+#if TENSOR_CORES
+
+constexpr int ROW = 128;         // bytes of a row in a stage
+constexpr unsigned NO_TAP = 0x8000u;  // never inside
 
 struct Half {
   __device__ static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_m16n8k16_f16(d, a, b); }
@@ -123,7 +126,6 @@ template <class Operand, int CHANNELS, int PIXELS, int WARPS_C, int WARPS_P, int
 __device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chunk* __restrict__ w,
                                          const float* __restrict__ bias, float* __restrict__ y, Chunk* packed_y,
                                          int packed_chunks, const Shape& s) {
-#if TENSOR_CORES
   constexpr int THREADS = 32 * WARPS_C * WARPS_P, FILL = THREADS / 8;  // FILL rows are filled at a time
   constexpr int MT = CHANNELS / WARPS_C / 16, NT = PIXELS / WARPS_P / 8;
   constexpr int FILLS_W = CHANNELS / FILL, FILLS_X = PIXELS / FILL;
@@ -171,14 +173,14 @@ __device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chun
   unsigned char* place = arena + row * ROW + ((q ^ (row & 7)) * 16);
   Walk walk(s, first, q);
 
-  // Copies the part-th quarter of the step `walk` stands at.
-  auto fill = [&](int slot, int part) {
-    const unsigned want = tap_bits(walk.ty, walk.tx);
+  // Copies the part-th quarter of the step `walk` stands at; zeros, which nobody reads, where it is behind the last.
+  auto fill = [&](int slot, int part, bool there) {
+    const unsigned want = there ? tap_bits(walk.ty, walk.tx) : NO_TAP;
     const int delta = (walk.ty * s.hole_h * s.width + walk.tx * s.hole_w) * pixel_chunks + walk.chunk;
     unsigned char* to = place + slot * STAGE;
 #pragma unroll
     for (int i = FILLS_W * part / 4; i < FILLS_W * (part + 1) / 4; ++i)
-      cp_async_16(to + i * FILL * ROW, weights + i * weight_hop, true);
+      cp_async_16(to + i * FILL * ROW, weights + i * weight_hop, there);
 #pragma unroll
     for (int i = FILLS_X * part / 4; i < FILLS_X * (part + 1) / 4; ++i) {
       const bool valid = (mask[i] & want) == want;
@@ -200,55 +202,74 @@ __device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chun
 
 #pragma unroll
   for (int i = 0; i < STAGES - 1; ++i) {
-    if (i < count) {
 #pragma unroll
-      for (int part = 0; part < 4; ++part) fill(i, part);
-      next();
-    }
+    for (int part = 0; part < 4; ++part) fill(i, part, i < count);
+    next();
     cp_async_commit();
   }
 
+  // A warp's operands for a quarter of a step: lane l names row l % 16 (l % 8 + l / 16 * 8) and half l / 16 (l / 8 % 2).
   const int warp_channel = warp / WARPS_P * (CHANNELS / WARPS_C), warp_pixel = warp % WARPS_P * (PIXELS / WARPS_P);
-  const int a_row = (warp_channel + lane % 16) * ROW, a_chunk = lane / 16;
-  const int b_row = (CHANNELS + warp_pixel + lane / 16 * 8 + lane % 8) * ROW, b_chunk = lane / 8 % 2;
+  const unsigned char* a_rows = arena + (warp_channel + lane % 16) * ROW;
+  const unsigned char* b_rows = arena + (CHANNELS + warp_pixel + lane / 16 * 8 + lane % 8) * ROW;
+  unsigned a[2][MT][4], b[2][NT][2];
+  auto take = [&](unsigned(&to_a)[MT][4], unsigned(&to_b)[NT][2], int slot, int k) {
+    const int from_a = slot * STAGE + ((2 * k + lane / 16) ^ (lane & 7)) * 16;
+    const int from_b = slot * STAGE + ((2 * k + lane / 8 % 2) ^ (lane & 7)) * 16;
+#pragma unroll
+    for (int i = 0; i < MT; ++i) ldmatrix_x4(to_a[i], a_rows + from_a + i * 16 * ROW);
+#pragma unroll
+    for (int j = 0; j < NT; j += 2) {
+      unsigned two[4];
+      ldmatrix_x4(two, b_rows + from_b + j * 8 * ROW);
+      to_b[j][0] = two[0];
+      to_b[j][1] = two[1];
+      to_b[j + 1][0] = two[2];
+      to_b[j + 1][1] = two[3];
+    }
+  };
+
   int slot = 0, ahead = STAGES - 1;
+  cp_async_wait<STAGES - 2>();
+  __syncthreads();
+  take(a[0], b[0], 0, 0);
   for (int step = 0; step < count; ++step) {
-    cp_async_wait<STAGES - 2>();
-    __syncthreads();  // this step has arrived, and nobody reads the slot that is filled next
-    const unsigned char* stage = arena + slot * STAGE;
     const bool more = step + STAGES - 1 < count;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      unsigned a[MT][4], b[NT][2];
-#pragma unroll
-      for (int i = 0; i < MT; ++i)
-        ldmatrix_x4(a[i], stage + a_row + i * 16 * ROW + (((2 * k + a_chunk) ^ (lane & 7)) * 16));
-#pragma unroll
-      for (int j = 0; j < NT; j += 2) {
-        unsigned two[4];
-        ldmatrix_x4(two, stage + b_row + j * 8 * ROW + (((2 * k + b_chunk) ^ (lane & 7)) * 16));
-        b[j][0] = two[0];
-        b[j][1] = two[1];
-        b[j + 1][0] = two[2];
-        b[j + 1][1] = two[3];
+    for (int k = 0; k < 4; ++k) {  // the next quarter's operands are under way while this one's are multiplied
+      fill(ahead, k, more);
+      if (k < 3) {
+        take(a[(k + 1) & 1], b[(k + 1) & 1], slot, k + 1);
+      } else {
+        cp_async_commit();
+        slot = slot + 1 == STAGES ? 0 : slot + 1;
+        ahead = ahead + 1 == STAGES ? 0 : ahead + 1;
+        cp_async_wait<STAGES - 2>();
+        __syncthreads();  // the next step has arrived, and nobody reads the slot that is filled next
+        take(a[0], b[0], slot, 0);
+        next();
       }
-      if (more) fill(ahead, k);
 #pragma unroll
       for (int i = 0; i < MT; ++i)
 #pragma unroll
-        for (int j = 0; j < NT; ++j) Operand::mma(sums[i][j], a[i], b[j]);
+        for (int j = 0; j < NT; ++j) Operand::mma(sums[i][j], a[k & 1][i], b[k & 1][j]);
     }
-    if (more) next();
-    cp_async_commit();
-    slot = slot + 1 == STAGES ? 0 : slot + 1;
-    ahead = ahead + 1 == STAGES ? 0 : ahead + 1;
   }
   cp_async_wait<0>();
   __syncthreads();
   write_tile<CHANNELS, PIXELS, THREADS, MT, NT>(sums, arena, bias, y, packed_y, packed_chunks, s, channel0, pixel0,
                                                 warp_channel, warp_pixel);
-#endif
 }
+
+#else
+
+struct Half;
+struct Tf32;
+
+template <class Operand, int CHANNELS, int PIXELS, int WARPS_C, int WARPS_P, int STAGES>
+__device__ void convolve(const Chunk*, const Chunk*, const float*, float*, Chunk*, int, const Shape&) {}
+
+#endif
 
 // One entry point a precision and tile, channels x pixels. y may be null where packed_y (halves) is given.
 

@@ -51,11 +51,10 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
 
   auto bring = [&]() {
     const unsigned want = tap_bits(ty, tx);
-    const bool inside = (mask & want) == want;
-    const float* from = image + (long long)block * area + (ty * s.hole_h * s.width + tx * s.hole_w);
+    const int left = (mask & want) == want ? s.chunks - side - block : 0;  // channels, this one and those behind it
+    const int from = block * area + ty * s.hole_h * s.width + tx * s.hole_w;
 #pragma unroll
-    for (int i = 0; i < FILLS; ++i)
-      brought[i] = inside && block + side + i * SIDE < s.chunks ? from[(long long)i * SIDE * area] : 0.0f;
+    for (int i = 0; i < FILLS; ++i) brought[i] = i * SIDE < left ? image[from + i * SIDE * area] : 0.0f;
     brought_weights = *(const Quad*)weight;
     weight += DEPTH * rows;
     if (++tx == s.kernel_w) {
