@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("atrouscaffe.cli.convert", "convert nets and weights between dialects and formats"),
     "draw": ("atrouscaffe.cli.draw", "draw a net"),
     "device-query": ("atrouscaffe.cli.device_query", "say what nets can run on"),
+    "benchmark": ("atrouscaffe.cli.benchmark", "measure how fast nets run here, stage by stage"),
     "warmup": ("atrouscaffe.cli.warmup", "compile ahead what the first run would compile"),
     "doctor": ("atrouscaffe.cli.doctor", "say what works here, and what to install for what does not"),
     **{name: ("atrouscaffe.cli.upgrade", f"Caffe's name for convert: an old {what} in today's form")
