@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         how.add_argument("--" + name.replace("_", "-"), type=float, metavar="X", help=f"{text} (the preset's)")
     how.add_argument("--normalization", choices=("after", "before", "symmetric", "none"))
     how.add_argument("--iterations", type=int, metavar="N", help="mean-field updates (the preset's)")
+    how.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (cpu)")
     how.add_argument("--exact", action="store_true", help="keep labels that provably cannot matter, too")
     out = parser.add_argument_group("results")
     out.add_argument("--out", default="refined", metavar="DIR", help="folder for the results (refined)")
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.cli.progress import Progress
     from atrouscaffe.data.image import IMAGE_SUFFIXES
     from atrouscaffe.errors import AtrousCaffeError, DataError, FileAccessError, FileMissingError
+    from atrouscaffe.runtime.backend import get_backend
 
     source = Path(args.image)
     if not source.exists():
@@ -72,10 +74,11 @@ def run(args: argparse.Namespace) -> int:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileAccessError(f"cannot make the folder: {error.strerror}", args.out) from None
+    backend = get_backend(args.device)
     progress, failed = Progress(len(pictures), "pictures"), 0
     for done, picture in enumerate(pictures, 1):
         try:
-            line = _refine(picture, args)
+            line = _refine(picture, args, backend)
         except AtrousCaffeError as error:
             if args.debug or len(pictures) == 1:
                 raise
@@ -193,7 +196,7 @@ def _from_picture(path: Path, args: argparse.Namespace) -> tuple[Any, Any]:
     return unary.from_labels(labels, count, args.confidence, unsure=args.unsure), palette
 
 
-def _refine(picture: Path, args: argparse.Namespace) -> str:
+def _refine(picture: Path, args: argparse.Namespace, backend: Any) -> str:
     """Refine one picture, write its results; return the line to print."""
     import time
 
@@ -207,7 +210,7 @@ def _refine(picture: Path, args: argparse.Namespace) -> str:
     chosen = {name: getattr(values, name) if getattr(args, name) is None else getattr(args, name)
               for name in (*PARAMETERS, "normalization", "iterations")}
     begin = time.perf_counter()
-    crf = DenseCRF(energies)
+    crf = DenseCRF(energies, device="cpu" if backend.name == "cpu" else backend)
     if chosen["position_weight"]:
         crf.add_gaussian(chosen["position_sigma"], chosen["position_weight"], normalization=chosen["normalization"])
     if chosen["bilateral_weight"]:

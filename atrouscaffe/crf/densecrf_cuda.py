@@ -102,18 +102,18 @@ class DeviceCRF(DenseCRF):
         return self._field
 
 
-    def beliefs(self, iterations: int) -> Any:
+    def beliefs(self, iterations: int, *, relax: float = 1.0) -> Any:
         """Return Q after `iterations` updates, (L, \\*shape) float32 on the device."""
         with self.backend.active():
             field = self.device_field()
-            rows, _ = field.run(self._energies, iterations)
+            rows, _ = field.run(self._energies, iterations, relax=relax)
             return field.planes(rows).reshape(self.labels, *self.shape)
 
-    def best_labels(self, iterations: int) -> Any:
+    def best_labels(self, iterations: int, *, relax: float = 1.0) -> Any:
         """Return the most probable label of every point after `iterations` updates, of `shape`, on the device."""
         with self.backend.active():
             field = self.device_field()
-            rows, _ = field.run(self._energies, iterations)
+            rows, _ = field.run(self._energies, iterations, relax=relax)
             return field.best(rows).reshape(self.shape)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -292,16 +294,21 @@ def _positions(xp: Any, shape: Sequence[int], sigma: Sequence[float], out: Any) 
         out[i] = (xp.arange(shape[dims - 1 - i], dtype=np.float32) / np.float32(s)).reshape(place)
 
 
-@functools.lru_cache(maxsize=KEPT_LATTICES)
-def _kept(xp: Any, device: str, shape: tuple[int, ...], sigma: tuple[float, ...]) -> DeviceLattice:
-    features = xp.empty((len(shape), *shape), np.float32)
-    _positions(xp, shape, sigma, features)
-    return DeviceLattice(features.reshape(len(shape), -1))
+_kept: weakref.WeakKeyDictionary[Any, OrderedDict[tuple, DeviceLattice]] = weakref.WeakKeyDictionary()
 
 
 def position_lattice(backend: Any, shape: tuple[int, ...], sigma: tuple[float, ...]) -> DeviceLattice:
-    """Return the lattice of the grid's positions on the backend's device, kept for the next image of this size."""
-    return _kept(backend.xp, backend.name, shape, sigma)
+    """Return the lattice of the grid's positions on the backend's device, kept for its next image of this size."""
+    held, key = _kept.setdefault(backend, OrderedDict()), (shape, sigma)
+    lattice = held.pop(key, None)
+    if lattice is None:
+        features = backend.xp.empty((len(shape), *shape), np.float32)
+        _positions(backend.xp, shape, sigma, features)
+        lattice = DeviceLattice(features.reshape(len(shape), math.prod(shape)))
+    held[key] = lattice
+    while len(held) > KEPT_LATTICES:
+        held.popitem(last=False)
+    return lattice
 
 
 def image_lattice(image: Any, sigma_xy: Sequence[float], sigma_rgb: Sequence[float]) -> DeviceLattice:
@@ -312,4 +319,4 @@ def image_lattice(image: Any, sigma_xy: Sequence[float], sigma_rgb: Sequence[flo
     _positions(xp, shape, sigma_xy, features)
     for c, s in enumerate(sigma_rgb):
         features[dims + c] = image[..., c].astype(np.float32) / np.float32(s)
-    return DeviceLattice(features.reshape(dims + channels, -1))
+    return DeviceLattice(features.reshape(dims + channels, math.prod(shape)))
