@@ -18,7 +18,7 @@ from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
 from atrouscaffe.layers.base import Context
-from atrouscaffe.runtime.blob import Blob
+from atrouscaffe.runtime.blob import Blob, flush, moves
 from atrouscaffe.runtime.threads import serial_blas
 
 __all__ = ["Execution", "Learnable", "RecordedPass"]
@@ -53,16 +53,21 @@ class RecordedPass:
         last = len(execution.graph.nodes) - 1
         execution.forward(0, last)
         self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
-        self._places = self._now()
+        self._places, self._moves = self._now(), moves()
 
     def _now(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Say where all arrays lie; asking for them also copies to the device what users wrote."""
+        """Say where all arrays lie."""
         return [(array.data.ptr, array.shape) for array in self._execution.buffers()]
 
     @property
     def valid(self) -> bool:
         """Whether the pass still fits the net: no shape, no memory and no parameter has changed since."""
-        return self._now() == self._places and self._recording.epoch == self._execution.backend.epoch
+        flush()
+        if self._moves != moves():  # some blob's memory moved, perhaps another net's
+            if self._now() != self._places:
+                return False
+            self._moves = moves()
+        return self._recording.epoch == self._execution.backend.epoch
 
     def replay(self) -> None:
         """Start the pass; the inputs are what their blobs hold now. Outputs are there when the device is done.
@@ -196,7 +201,7 @@ class Execution:
             blob.share_diff(owner)
 
     def buffers(self) -> list[Any]:
-        """Return the arrays of all blobs and parameters on the device, with what users wrote to them."""
+        """Return the arrays of all blobs and parameters on the device."""
         params = [blob.array for blobs in self.node_params for blob in blobs]
         return [blob.array for blob in self._storage] + params
 

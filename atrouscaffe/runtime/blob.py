@@ -11,9 +11,27 @@ import numpy as np
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.runtime.backend import CpuBackend
 
-__all__ = ["Blob"]
+__all__ = ["Blob", "flush", "moves"]
 
 MAX_ELEMENTS = 2**31 - 1  # Caffe counts elements in an int
+
+
+_ahead: set[_Memory] = set()
+"""Memories whose mirror was handed out after the device: what users may have written to."""
+
+_moves = 0
+"""How often a device's buffer was made or exchanged, in all blobs together."""
+
+
+def flush() -> None:
+    """Copy to the devices what users may have written into blobs."""
+    for memory in list(_ahead):
+        memory.push()
+
+
+def moves() -> int:
+    """Return a number that changes whenever the memory of some blob moves."""
+    return _moves
 
 
 class _Memory:
@@ -34,14 +52,22 @@ class _Memory:
         if self.device is None or self.device.size < count:
             fresh = self.backend.zeros((count,), self.dtype)
             if self.device is not None:
-                self._push()
+                self.push()
                 with self.backend.active():
                     fresh[: self.device.size] = self.device
-            self.device = fresh
+            self.use(fresh)
 
-    def _push(self) -> None:
+    def use(self, buffer: Any) -> None:
+        """Make `buffer` the device's half."""
+        global _moves
+        _moves += 1
+        self.device = buffer
+
+    def push(self) -> None:
+        """Copy the mirror to the device where it is ahead."""
         if self.ahead and self.mirror is not None:
             self.ahead = False
+            _ahead.discard(self)
             with self.backend.active():
                 self.device[: self.mirror.size] = self.backend.asarray(self.mirror)
             if self.tracked:
@@ -50,7 +76,7 @@ class _Memory:
     def on_device(self, count: int) -> Any:
         """Return `count` elements on the device, to read and write."""
         self.reserve(count)
-        self._push()
+        self.push()
         return self.device[:count]
 
     def on_host(self, count: int, writing: bool) -> np.ndarray:
@@ -58,7 +84,7 @@ class _Memory:
         self.reserve(count)
         if self.mirror is not None and self.ahead and self.mirror.size >= count:
             return self.mirror[:count]
-        self._push()
+        self.push()
         fresh = self.backend.to_numpy(self.device[:count])
         if not writing:
             return fresh
@@ -67,6 +93,7 @@ class _Memory:
         else:
             self.mirror[...] = fresh  # whoever holds it sees the new values
         self.ahead = True
+        _ahead.add(self)
         return self.mirror
 
 
@@ -185,6 +212,7 @@ class Blob:
             raise ShapeError(f"sharing values: expected {self.count} elements {self._shape}, "
                              f"got {other.count} {other.shape}")
         self._values, self._array_view = other._values, None
+        self._values.use(self._values.device)
 
     def share_diff(self, other: Blob) -> None:
         """Use the gradient of `other` as this one's (``Blob::ShareDiff``)."""
@@ -196,7 +224,8 @@ class Blob:
     def place(self, buffer: Any) -> None:
         """Keep the values in `buffer`, a one-dimensional array of at least `count` elements that others use too."""
         self._values = _Memory(self.backend, self.dtype, self._values.tracked)
-        self._values.device, self._array_view = buffer, None
+        self._values.use(buffer)
+        self._array_view = None
 
     def release(self) -> None:
         """Give both buffers back; the shape stays."""
