@@ -128,7 +128,7 @@ class DenseCRF:
         array = self._values(unary, "unary")
         self.budget = default_budget() if memory_budget is None else memory_budget
         self._plan(array.shape, labels_axis)
-        least = inference_bytes(self.points, self.labels, padded_lanes(self.labels)[0], 0, 0, 0, 0, False)
+        least = inference_bytes(self.points, self.labels, padded_lanes(self.labels)[0], 0, 0, 0, False)
         refuse_above(self.budget if self.points <= MAX_NUMBERED else 0, least + 4 * array.size,
                      f"CRF of {self.labels} labels at {self.points:,} points")
         self.set_unary(array)
@@ -355,9 +355,9 @@ class DenseCRF:
         if tolerance is not None:
             tolerance = _number(tolerance, "tolerance", 0.0)
         watch = None if callback is None else lambda i, beliefs: callback(i, self._shaped(beliefs))
-        field = self.field(keep=watch is not None or share != 1 or diagnostics)
-        outcome = field.run(self._energies, int(iterations), relax=share, exact=exact, watch=watch,
-                            measure=diagnostics or tolerance is not None, tolerance=tolerance)
+        keep = watch is not None or share != 1 or diagnostics or tolerance is not None
+        outcome = self.field(keep).run(self._energies, int(iterations), relax=share, exact=exact, watch=watch,
+                                       measure=diagnostics or tolerance is not None, tolerance=tolerance)
         return Inference(self._shaped(outcome.beliefs), self.labels_axis, outcome.iterations, outcome.error_bound,
                          outcome.pruned, outcome.kl, outcome.energy)
 
@@ -365,9 +365,8 @@ class DenseCRF:
         """Return the kernels ready for inference, once the memory it takes is known to be allowed."""
         lattices = [kernel.lattice for kernel in self.kernels]
         lanes, blocks = padded_lanes(self.labels)
-        need = inference_bytes(self.points, self.labels, lanes * blocks, sum(x.dims + 1 for x in lattices),
-                               len(lattices), sum(x.named.size for x in lattices), sum(x.vertices for x in lattices),
-                               keep)
+        need = inference_bytes(self.points, self.labels, lanes * blocks, len(lattices),
+                               sum(x.named.size for x in lattices), sum(x.vertices for x in lattices), keep)
         refuse_above(self.budget, need, f"CRF inference with {self.labels} labels at {self.points:,} points")
         if self._field is None:
             self._field = MeanField(self.kernels, self.labels, self.cut)

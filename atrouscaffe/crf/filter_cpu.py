@@ -43,14 +43,14 @@ def make_merge_rows(lanes: int):
     """Return the function that adds up the copies of vertices start … stop-1."""
 
     @jit
-    def merge_rows(start, stop, blocks, first, copies, partial, out, base):
+    def merge_rows(start, stop, blocks, first, copies, partial, out):
         for v in range(start, stop):
             begin, end = np.int64(peek(first, v)), np.int64(peek(first, v + 1))
             for b in range(blocks):
                 value = load(partial, (np.int64(peek(copies, begin)) * blocks + b) * lanes, lanes)
                 for c in range(begin + 1, end):
                     value = add(value, load(partial, (np.int64(peek(copies, c)) * blocks + b) * lanes, lanes))
-                store(out, ((base + v) * blocks + b) * lanes, value)
+                store(out, (v * blocks + b) * lanes, value)
 
     return merge_rows
 
@@ -60,13 +60,13 @@ def make_blur(lanes: int):
     """Return the function that blurs vertices start … stop-1 along one axis with [1/2 1 1/2]."""
 
     @jit
-    def blur(start, stop, blocks, ahead, behind, source, target, base):
+    def blur(start, stop, blocks, ahead, behind, source, target):
         half = fill(source.dtype.type(0.5), lanes)
         for v in range(start, stop):
             one = np.int64(peek(ahead, v)) * blocks
             two = np.int64(peek(behind, v)) * blocks
             for b in range(blocks):
-                at = ((base + v) * blocks + b) * lanes
+                at = (v * blocks + b) * lanes
                 pair = add(load(source, (one + b) * lanes, lanes), load(source, (two + b) * lanes, lanes))
                 store(target, at, muladd(half, pair, load(source, at, lanes)))
 

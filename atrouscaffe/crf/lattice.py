@@ -192,7 +192,6 @@ class Lattice:
         self.cut = cut or Cut.of_points(self.points)
         if self.cut.points != self.points:
             raise ArgumentError(f"features: expected {self.cut.points} points as the CRF has, got {self.points}")
-        self._norm: np.ndarray | None = None
         low = features.min(axis=1)
         if not (np.isfinite(low).all() and np.isfinite(features.max(axis=1)).all()):
             raise ArgumentError("features: expected finite numbers, got NaN or infinity")
@@ -205,19 +204,24 @@ class Lattice:
         scale = exact.astype(kind)
         inverse = np.float32(1.0 / taps) if kind == np.float32 else 1.0 / taps
         steps = np.append(np.arange(dims + 2), inverse).astype(kind)
-        features = features.astype(kind, copy=False).ravel()
+        width = max(self.points, lattice_cpu.LANES)  # whole vectors are read
+        features = features.astype(kind, copy=False)
+        if width > self.points:
+            features = np.pad(features, ((0, 0), (0, width - self.points)))
+        features = features.ravel()
         words = factor.shape[1]
-        self.ids = np.empty((self.points, taps), np.int32)
+        most = int(np.diff(self.cut.starts).max()) * taps
+        self.ids = np.empty((self.points, taps), np.uint16 if most <= 2**16 else np.int32)
         self.weights = np.empty((self.points, taps), np.float32)
         usual = kind == np.float32 and words == 1
         embed = lattice_cpu.make_embed(*((dims, 1) if usual and dims in (2, 5) else (0, 0)))
         fixed = 1 if usual else 0
-        starts = self.cut.starts
         keys: list[np.ndarray] = [np.empty(0, np.uint64)] * self.cut.chunks
 
         def work(c: int) -> None:
-            keys[c] = embed(dims, words, features, self.points, self.cut.order, starts[c], starts[c + 1], scale, steps,
-                            low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel())
+            runs = slice(self.cut.run_starts[c], self.cut.run_starts[c + 1] + 1)
+            keys[c] = embed(dims, words, features, width, self.cut.run_places[runs], self.cut.run_points[runs], scale,
+                            steps, low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel())
 
         parallel(work, self.cut.chunks)
         self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)
@@ -246,12 +250,17 @@ class Lattice:
 
         parallel(work, len(pieces))
 
+    @functools.cached_property
+    def inverse(self) -> np.ndarray:
+        """1 over the filtered ones at every point in the order of the cut, (N,) float32; worked out once."""
+        norm = self.filter_rows(np.ones((self.points, 1), np.float32), 1)[:, 0]
+        norm += np.float32(1e-20)
+        return np.divide(np.float32(1), norm, out=norm)
+
     @property
     def norm(self) -> np.ndarray:
-        """Filtered ones at every point in the order of the cut, (N,) float32; worked out once."""
-        if self._norm is None:
-            self._norm = self.filter_rows(np.ones((self.points, 1), np.float32), 1)[:, 0]
-        return self._norm
+        """Filtered ones at every point in the order of the cut, (N,) float32."""
+        return 1 / self.inverse
 
     @property
     def nbytes(self) -> int:
@@ -304,10 +313,10 @@ class Lattice:
                                  weights, partial), self.cut.chunks)
         source, target = (aligned((self.vertices + 1) * rows.shape[1], rows.dtype, zero=True) for _ in range(2))
         pieces = chunks(self.vertices, VERTEX_GRAIN)
-        parallel(lambda n: merge(*pieces[n], blocks, self.first, self.copies, partial, source, 0), len(pieces))
+        parallel(lambda n: merge(*pieces[n], blocks, self.first, self.copies, partial, source), len(pieces))
         for j in range(taps - 1, -1, -1) if transpose else range(taps):
             ahead, behind = self.neighbours[j]
-            parallel(lambda n: blur(*pieces[n], blocks, ahead, behind, source, target, 0), len(pieces))  # noqa: B023
+            parallel(lambda n: blur(*pieces[n], blocks, ahead, behind, source, target), len(pieces))  # noqa: B023
             source, target = target, source
         out = np.empty_like(values)
         parallel(lambda c: slice_rows(starts[c], starts[c + 1], row_starts[c], taps, blocks, self.named, source, ids,

@@ -35,147 +35,159 @@ def rehash(slots, keys, count, words, spare):
         slots[spot] = v
 
 
+@jit(inline="always")
+def elevate(dims, features, stride, n, scale, steps, elevated, nearest, rank, residue):
+    """Find the simplices of `LANES` points from point n on, one a lane.
+
+    Writes lines of each axis: the nearest vertex whose coordinates are all multiples of d + 1, the
+    residue from there in units of d + 1, and the residue's rank among the axes, the largest first.
+    """
+    taps = dims + 1
+    inverse = fill(steps[dims + 2], LANES)
+    zero, one = fill(steps[0], LANES), fill(steps[1], LANES)
+    partial = zero
+    for j in range(dims, 0, -1):  # from d features to d + 1 coordinates that sum to 0
+        part = mul(load(features, (j - 1) * stride + n, LANES), fill(scale[j - 1], LANES))
+        store(elevated, j * LANES, sub(partial, mul(fill(steps[j], LANES), part)))
+        partial = add(partial, part)
+    store(elevated, 0, partial)
+    excess = zero
+    for i in range(taps):
+        whole = rint(mul(inverse, load(elevated, i * LANES, LANES)))
+        store(nearest, i * LANES, mul(whole, fill(steps[dims + 1], LANES)))
+        store(residue, i * LANES, sub(load(elevated, i * LANES, LANES), load(nearest, i * LANES, LANES)))
+        store(rank, i * LANES, zero)
+        excess = add(excess, whole)
+    for i in range(dims):
+        mine = load(residue, i * LANES, LANES)
+        gained = load(rank, i * LANES, LANES)
+        for j in range(i + 1, taps):
+            smaller = less(mine, load(residue, j * LANES, LANES))
+            gained = add(gained, smaller)
+            store(rank, j * LANES, add(load(rank, j * LANES, LANES), sub(one, smaller)))
+        store(rank, i * LANES, gained)
+    for i in range(taps):  # coordinates that do not sum to 0: bring the vertex back onto the plane
+        moved = add(load(rank, i * LANES, LANES), excess)
+        up = less(moved, zero)
+        down = less(fill(steps[dims], LANES), moved)
+        shift = mul(sub(up, down), fill(steps[dims + 1], LANES))
+        store(rank, i * LANES, add(moved, shift))
+        vertex = add(load(nearest, i * LANES, LANES), shift)
+        store(nearest, i * LANES, vertex)
+        store(residue, i * LANES, mul(sub(load(elevated, i * LANES, LANES), vertex), inverse))
+
+
+@jit(inline="always")
+def name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas, at_rank, names, weights, at, one):
+    """Write the keys of one lane's simplex to `names`, and the point's weights there to `weights` from `at` on."""
+    taps = dims + 1
+    for i in range(taps):
+        r = min(max(np.int64(peek(rank, i * LANES + lane)), 0), dims)
+        poke(at_rank, dims - r, i)
+    for w in range(words):
+        name = np.uint64(0)
+        for i in range(dims):
+            digit = np.int64(peek(nearest, i * LANES + lane)) - peek(low, i)
+            name += np.uint64(digit) * peek(factor, i * words + w)
+        poke(names, w, name)
+        for r in range(1, taps):  # each vertex is one step in one axis away from the one before
+            name += peek(deltas, peek(at_rank, r - 1) * words + w)
+            poke(names, r * words + w, name)
+    behind = peek(residue, peek(at_rank, 0) * LANES + lane)
+    poke(weights, at, behind + (one - peek(residue, peek(at_rank, dims) * LANES + lane)))
+    for r in range(1, taps):
+        ahead = peek(residue, peek(at_rank, r) * LANES + lane)
+        poke(weights, at + r, ahead - behind)
+        behind = ahead
+
+
+@jit(inline="always")
+def look_up(words, slots, keys, names, at, spare):
+    """Return (number of the key names[at …], or -1, and the slot where it is or belongs)."""
+    spot = np.uint64(0)
+    for w in range(words):
+        spot = (spot ^ (spot >> np.uint64(32)) ^ peek(names, at + w)) * GOLDEN
+    spot >>= spare
+    while True:
+        found = np.int64(peek(slots, np.int64(spot)))
+        if found < 0:
+            break
+        equal = True
+        for w in range(words):
+            equal = equal and peek(keys, found * words + w) == peek(names, at + w)
+        if equal:
+            break
+        spot = (spot + np.uint64(1)) & np.uint64(slots.size - 1)
+    return found, np.int64(spot)
+
+
+@jit
+def grow(slots, keys, count, words, spare):
+    """Return a table of twice the slots, and room for twice the keys."""
+    wide = np.full(2 * slots.size, -1, np.int32)
+    rehash(wide, keys, count, words, spare)
+    room = np.empty(2 * keys.size, np.uint64)
+    room[:keys.size] = keys
+    return wide, room
+
+
 @functools.cache
 def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
     """Return the function that embeds a chunk of points; numbers other than 0 are compiled in."""
 
     @jit
-    def embed(dims, words, features, points, order, start, stop, scale, steps, low, factor, ids, weights):
-        """Write vertex numbers (within the chunk) and barycentric weights of points start … stop-1.
+    def embed(dims, words, features, stride, places, firsts, scale, steps, low, factor, ids, weights):
+        """Write vertex numbers (within the chunk) and barycentric weights of the points of a chunk's runs.
 
-        Returns the keys of the chunk's vertices, `words` numbers each, in order of first use.
+        Run r holds the points from firsts[r] on, at places[r] … places[r + 1] - 1. Returns the keys of
+        the chunk's vertices, `words` numbers each, in order of first use.
         """
         dims = fixed_dims if fixed_dims else dims
         words = fixed_words if fixed_words else words
         taps = dims + 1
-        span = np.uint64(dims + 1)
-        inverse = steps[dims + 2]
-        capacity = 8192
-        spare = np.uint64(64 - 13)  # bits of a hash beyond the table's
-        slots = np.full(capacity, -1, np.int32)
-        keys = np.empty(capacity * words, np.uint64)
+        spare = np.uint64(64 - 12)  # bits of a hash beyond the table's
+        slots = np.full(4096, -1, np.int32)
+        keys = np.empty(2048 * words, np.uint64)
         count = 0
-        elevated = np.empty(taps * LANES, scale.dtype)
-        nearest = np.empty(taps * LANES, scale.dtype)
-        rank = np.empty(taps * LANES, scale.dtype)
-        residue = np.empty(taps * LANES, scale.dtype)
-        at_rank = np.zeros(taps + 1, np.int64)  # axis whose residue has this rank
-        before = np.full(taps + 1, -1, np.int64)
-        sorted_residue = np.empty(taps + 1, scale.dtype)
-        base = np.zeros(words, np.uint64)
-        key = np.zeros(words, np.uint64)
-        ones = np.zeros(words, np.uint64)  # a step of +1 in every coordinate
-        for i in range(dims):
-            for w in range(words):
-                ones[w] += factor[i * words + w]
-        last_ids = np.zeros(taps, np.int32)
-        for block in range(start, stop, LANES):
-            lanes = min(LANES, stop - block)
-            # elevate: from d features to d + 1 coordinates that sum to 0
-            partial = fill(steps[0], LANES)
-            for j in range(dims, 0, -1):
-                at = (j - 1) * LANES
-                for lane in range(LANES):
-                    p = peek(order, block + min(lane, lanes - 1))
-                    poke(residue, at + lane, peek(features, (j - 1) * points + p))
-                part = mul(load(residue, at, LANES), fill(scale[j - 1], LANES))
-                store(elevated, j * LANES, sub(partial, mul(fill(steps[j], LANES), part)))
-                partial = add(partial, part)
-            store(elevated, 0, partial)
-            # the nearest vertex whose coordinates are all multiples of d + 1
-            excess = fill(steps[0], LANES)
-            for i in range(taps):
-                whole = rint(mul(fill(inverse, LANES), load(elevated, i * LANES, LANES)))
-                store(nearest, i * LANES, mul(whole, fill(steps[dims + 1], LANES)))
-                store(residue, i * LANES, sub(load(elevated, i * LANES, LANES), load(nearest, i * LANES, LANES)))
-                store(rank, i * LANES, fill(steps[0], LANES))
-                excess = add(excess, whole)
+        elevated, nearest = np.empty(taps * LANES, scale.dtype), np.empty(taps * LANES, scale.dtype)
+        rank, residue = np.empty(taps * LANES, scale.dtype), np.empty(taps * LANES, scale.dtype)
+        at_rank = np.zeros(taps, np.int64)
+        names, last_names = np.zeros(taps * words, np.uint64), np.zeros(taps * words, np.uint64)
+        last_ids = np.zeros(taps, np.int64)
+        deltas = np.zeros(taps * words, np.uint64)  # a step: +1 in every coordinate, -d in that of the axis
+        for w in range(words):
             for i in range(dims):
-                mine = load(residue, i * LANES, LANES)
-                gained = load(rank, i * LANES, LANES)
-                for j in range(i + 1, taps):
-                    smaller = less(mine, load(residue, j * LANES, LANES))
-                    gained = add(gained, smaller)
-                    other = add(load(rank, j * LANES, LANES), sub(fill(steps[1], LANES), smaller))
-                    store(rank, j * LANES, other)
-                store(rank, i * LANES, gained)
-            # coordinates that do not sum to 0: bring the vertex back onto the plane
-            for i in range(taps):
-                moved = add(load(rank, i * LANES, LANES), excess)
-                up = less(moved, fill(steps[0], LANES))
-                down = less(fill(steps[dims], LANES), moved)
-                shift = mul(sub(up, down), fill(steps[dims + 1], LANES))
-                store(rank, i * LANES, add(moved, shift))
-                vertex = add(load(nearest, i * LANES, LANES), shift)
-                store(nearest, i * LANES, vertex)
-                away = sub(load(elevated, i * LANES, LANES), vertex)
-                store(residue, i * LANES, mul(away, fill(inverse, LANES)))
-            for lane in range(lanes):
-                same = True
-                for i in range(taps):
-                    r = np.int64(peek(rank, i * LANES + lane))
-                    r = min(max(r, 0), dims)
-                    poke(at_rank, r, i)
-                    poke(sorted_residue, r, peek(residue, i * LANES + lane))
-                for r in range(taps):
-                    same = same and peek(before, r) == peek(at_rank, r)
-                    poke(before, r, peek(at_rank, r))
-                for w in range(words):
-                    name = np.uint64(0)
-                    for i in range(dims):
-                        digit = np.int64(peek(nearest, i * LANES + lane)) - peek(low, i)
-                        name += np.uint64(digit) * peek(factor, i * words + w)
-                    same = same and name == peek(base, w)
-                    poke(base, w, name)
-                    poke(key, w, name)
-                at = (block + lane) * taps
-                poke(weights, at, sorted_residue[dims] + (steps[1] - sorted_residue[0]))
-                for r in range(1, taps):
-                    poke(weights, at + r, sorted_residue[dims - r] - sorted_residue[dims - r + 1])
-                if same and block + lane > start:
-                    for r in range(taps):
-                        poke(ids, at + r, peek(last_ids, r))
-                    continue
-                for r in range(taps):
-                    if r > 0:
-                        axis = peek(at_rank, dims - r + 1)
+                for axis in range(taps):
+                    deltas[axis * words + w] += factor[i * words + w]
+                deltas[i * words + w] -= np.uint64(taps) * factor[i * words + w]
+        for r in range(places.size - 1):
+            for i in range(places[r], places[r + 1], LANES):
+                n = firsts[r] + i - places[r]
+                skip = max(0, n + LANES - stride)  # whole vectors are read
+                elevate(dims, features, stride, n - skip, scale, steps, elevated, nearest, rank, residue)
+                for lane in range(skip, skip + min(LANES, places[r + 1] - i)):
+                    at = (i + lane - skip) * taps
+                    name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas, at_rank, names,
+                                  weights, at, steps[1])
+                    for t in range(taps):
+                        same = count > 0
                         for w in range(words):
-                            name = peek(key, w) + peek(ones, w)
-                            if axis < dims:
-                                name -= span * peek(factor, axis * words + w)
-                            poke(key, w, name)
-                    spot = np.uint64(0)
-                    for w in range(words):
-                        spot = (spot ^ (spot >> np.uint64(32)) ^ peek(key, w)) * GOLDEN
-                    spot >>= spare
-                    found = np.int32(-1)
-                    while True:
-                        found = peek(slots, np.int64(spot))
-                        if found < 0:
-                            break
-                        equal = True
-                        for w in range(words):
-                            equal = equal and peek(keys, np.int64(found) * words + w) == peek(key, w)
-                        if equal:
-                            break
-                        spot = (spot + np.uint64(1)) & np.uint64(capacity - 1)
-                    if found < 0:
-                        found = np.int32(count)
-                        poke(slots, np.int64(spot), found)
-                        if (count + 1) * words > keys.size:
-                            grown = np.empty(2 * keys.size, np.uint64)
-                            grown[:keys.size] = keys
-                            keys = grown
-                        for w in range(words):
-                            poke(keys, count * words + w, peek(key, w))
-                        count += 1
-                        if 2 * count > capacity:
-                            capacity *= 2
-                            spare -= np.uint64(1)
-                            slots = np.full(capacity, -1, np.int32)
-                            rehash(slots, keys, count, words, spare)
-                    poke(last_ids, r, found)
-                    poke(ids, at + r, found)
+                            same = same and peek(names, t * words + w) == peek(last_names, t * words + w)
+                        if not same:
+                            found, spot = look_up(words, slots, keys, names, t * words, spare)
+                            if found < 0:
+                                found = count
+                                poke(slots, spot, np.int32(count))
+                                for w in range(words):
+                                    poke(keys, count * words + w, peek(names, t * words + w))
+                                count += 1
+                                if 2 * count >= slots.size:
+                                    spare -= np.uint64(1)
+                                    slots, keys = grow(slots, keys, count, words, spare)
+                            poke(last_ids, t, found)
+                            for w in range(words):
+                                poke(last_names, t * words + w, peek(names, t * words + w))
+                        poke(ids, at + t, ids.dtype.type(peek(last_ids, t)))
         return keys[: count * words].copy()
 
     return embed

@@ -1,25 +1,26 @@
 """Mean-field iterations over kernels on lattices; contract of the compiled half `meanfield_cpu`.
 
-All kernels are joined into one set of vertices, so that an iteration is: merge the chunks' copies
-of vertices, blur them, and one pass over the points that slices, updates, normalises and splats.
+An iteration is: merge the chunks' copies of vertices, blur them, and one pass over the points that
+slices all kernels, updates, normalises and splats. Energies are read where they lie, and beliefs are
+written once, at the end.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from atrouscaffe.crf.lattice import VERTEX_GRAIN, Cut, Lattice, aligned, padded_lanes
+from atrouscaffe.crf.lattice import TILE, VERTEX_GRAIN, Cut, Lattice, aligned, padded_lanes
 from atrouscaffe.errors import ArgumentError
-from atrouscaffe.runtime.threads import chunks, parallel
+from atrouscaffe.runtime.threads import chunks, num_threads, parallel
 
 __all__ = ["NORMALIZATIONS", "Kernel", "MeanField", "Outcome", "choose_labels"]
 
 NORMALIZATIONS = ("after", "before", "symmetric", "none")
-UNROLLED = ((0, 3, 9),)  # position and bilateral kernel of a colour image: the loops over taps are unrolled
 NEGLIGIBLE = 0.03  # labels whose belief is proved to stay below this everywhere may be pruned
 
 
@@ -52,15 +53,16 @@ class Kernel:
         if self.pattern is None:
             return self.weight
         return ((-self.weight if self.pattern.ndim == 1 else self.weight) * self.pattern).astype(np.float32)
-    def factors(self) -> tuple[np.ndarray | float, np.ndarray | float]:
-        """Return what multiplies values before and after the filter."""
+
+    def factors(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return what multiplies values at each place before and after the filter; None is nothing."""
         if self.normalization == "none":
-            return 1.0, 1.0
+            return None, None
+        inverse = self.lattice.inverse
         if self.normalization == "symmetric":
-            root = 1 / np.sqrt(self.lattice.norm + np.float32(1e-20))
+            root = np.sqrt(inverse)
             return root, root
-        inverse = 1 / (self.lattice.norm + np.float32(1e-20))
-        return (inverse, 1.0) if self.normalization == "before" else (1.0, inverse)
+        return (inverse, None) if self.normalization == "before" else (None, inverse)
 
     @functools.cached_property
     def own(self) -> np.ndarray:
@@ -71,21 +73,26 @@ class Kernel:
         out = np.empty(lattice.points)
         parallel(lambda c: own_weights(starts[c], starts[c + 1], lattice.row_starts[c], lattice.named, lattice.ids,
                                        lattice.weights, lattice.neighbours, out), lattice.cut.chunks)
-        before, after = self.factors()
-        return out * lattice.alpha * before * after
+        out *= lattice.alpha
+        for factor in self.factors():
+            if factor is not None:
+                out *= factor
+        return out
 
     def apply(self, values: np.ndarray, *, transpose: bool = False) -> np.ndarray:
         """Return the filtered and normalised values (C, N) in the points' own order; no compatibility."""
-        before, after = (self._natural(factor) for factor in self.factors())
+        before, after = (factor if factor is None else self.natural(factor) for factor in self.factors())
         if transpose:
             before, after = after, before
-        return self.lattice.filter(values * before, transpose=transpose) * after
+        out = self.lattice.filter(values if before is None else values * before, transpose=transpose)
+        if after is not None:
+            out *= after
+        return out
 
-    def _natural(self, factor: np.ndarray | float) -> np.ndarray | float:
-        if not isinstance(factor, np.ndarray):
-            return factor
-        out = np.empty_like(factor)
-        out[self.lattice.cut.order] = factor
+    def natural(self, values: np.ndarray) -> np.ndarray:
+        """Return values in the points' own order from those in the order of the cut."""
+        out = np.empty_like(values)
+        out[self.lattice.cut.order] = values
         return out
 
     def mix(self, values: np.ndarray) -> np.ndarray:
@@ -94,51 +101,6 @@ class Kernel:
             return values * self.weight
         pattern = self.weight * self.pattern.astype(values.dtype)
         return values * pattern[:, None] if pattern.ndim == 1 else -pattern @ values
-
-
-class _Joined:
-    """The kernels' lattices side by side: one row of taps a point, one numbering of vertices."""
-
-    def __init__(self, kernels: Sequence[Kernel], cut: Cut) -> None:
-        from atrouscaffe.crf.meanfield_cpu import join
-
-        lattices = [kernel.lattice for kernel in kernels]
-        self.cut = cut
-        points = self.cut.points
-        self.tap_starts = np.cumsum([0, *(lattice.dims + 1 for lattice in lattices)], dtype=np.int64)
-        self.vertex_starts = np.cumsum([0, *(lattice.vertices for lattice in lattices)], dtype=np.int64)
-        self.taps, self.vertices = int(self.tap_starts[-1]), int(self.vertex_starts[-1])
-        sizes = np.array([np.diff(lattice.row_starts) for lattice in lattices]).reshape(-1, cut.chunks)
-        offsets = np.cumsum(sizes, axis=0) - sizes  # of a kernel's rows within its chunk
-        self.row_starts = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))]).astype(np.int64)
-        self.ids = np.empty((points, self.taps), np.int32)
-        self.weights = np.empty((points, self.taps), np.float32)
-        self.named = np.empty(self.row_starts[-1], np.int32)
-        self.copies: list[np.ndarray] = []
-        for k, lattice in enumerate(lattices):
-            shift = np.repeat(self.row_starts[:-1] + offsets[k] - lattice.row_starts[:-1], sizes[k])
-            place = (np.arange(lattice.named.size) + shift).astype(np.int32)
-            self.named[place] = lattice.named + np.int32(self.vertex_starts[k])
-            self.copies.append(place[lattice.copies])
-        starts = cut.starts
-
-        def copy(c: int) -> None:
-            for k, lattice in enumerate(lattices):
-                join(starts[c], starts[c + 1], offsets[k, c], lattice.ids, lattice.weights, self.tap_starts[k],
-                     self.ids, self.weights)
-
-        parallel(copy, cut.chunks)
-        self.before = np.empty((points, len(kernels)), np.float32)
-        self.after = np.empty((points, len(kernels)), np.float32)
-        self.neighbours = []
-        for k, kernel in enumerate(kernels):
-            before, after = kernel.factors()
-            scale = kernel.compatibility if np.ndim(kernel.compatibility) == 0 else 1.0
-            self.before[:, k] = before
-            self.after[:, k] = np.asarray(after, np.float32) * np.float32(float(scale) * kernel.lattice.alpha)
-            shifted = kernel.lattice.neighbours + np.int32(self.vertex_starts[k])
-            shifted[kernel.lattice.neighbours == kernel.lattice.vertices] = self.vertices  # the row of zeros
-            self.neighbours.append(shifted)
 
 
 class MeanField:
@@ -156,11 +118,11 @@ class MeanField:
     def __init__(self, kernels: Sequence[Kernel], labels: int, cut: Cut) -> None:
         self.kernels = list(kernels)
         self.labels = labels
-        self.joined = _Joined(self.kernels, cut)
+        self.cut = cut
 
     def run(self, energies: np.ndarray, iterations: int, *, relax: float = 1.0, exact: bool = True,
             watch: Callable[[int, np.ndarray], bool | None] | None = None, measure: bool = False,
-            tolerance: float | None = None) -> Outcome:
+            tolerance: float | None = None, overwrite: bool = False) -> Outcome:
         """Make parallel updates from ``softmax(-energies)``.
 
         Parameters
@@ -177,8 +139,10 @@ class MeanField:
             Work out the KL divergence after each update, which takes all labels and one more pass.
         tolerance : float, optional
             Stop when the divergence changed by less, in nats a point.
+        overwrite : bool
+            The beliefs may take the place of the energies.
         """
-        return _Run(self, energies, relax, exact or measure, watch, measure).iterate(iterations, tolerance)
+        return _Run(self, energies, relax, exact, watch, measure, overwrite).iterate(iterations, tolerance)
 
     def messages(self, beliefs: np.ndarray) -> np.ndarray:
         """Return the sum of all kernels' messages, what is added to the logits, of beliefs (L, N).
@@ -235,55 +199,67 @@ def choose_labels(near: np.ndarray, kernels: Sequence[Kernel]) -> tuple[np.ndarr
 
 
 class _Run:
-    """Buffers and settings of one inference."""
+    """Buffers and settings of one inference.
+
+    A kernel's vertices have two buffers of values, between which the blur goes to and fro. The second
+    one lies in the memory of the chunks' copies, which are not needed while the first is blurred. An odd
+    last axis is blurred when a chunk collects what it reads, so values always end in the first.
+    """
 
     def __init__(self, field: MeanField, energies: np.ndarray, relax: float, exact: bool,
-                 watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool) -> None:
-        self.field, self.joined, self.cut = field, field.joined, field.joined.cut
-        self.kernels, self.labels, self.points = field.kernels, field.labels, field.joined.cut.points
+                 watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool, overwrite: bool) -> None:
+        self.kernels, self.labels, self.cut, self.points = field.kernels, field.labels, field.cut, field.cut.points
+        self.lattices = [kernel.lattice for kernel in self.kernels]
         self.energies, self.relax, self.watch = energies.ravel(), np.float32(relax), watch
         self.measure = measure
         self.keep = watch is not None or measure or relax != 1.0
-        self._take(exact)
-        rows = self.joined.row_starts
-        self.beliefs = aligned(self.points * self.width if self.keep else 0)
-        self.partial = aligned(int(rows[-1]) * self.width)
-        self.buffers = tuple(aligned((self.joined.vertices + 1) * self.width, zero=True) for _ in range(2))
-        self.local_size = int(np.diff(rows).max()) * self.width
-        self.result = np.empty((self.labels, self.points), np.float32)
-        self.spare: list[tuple[np.ndarray, np.ndarray]] = []  # work space that no thread uses at the moment
+        self._choose(exact or measure or relax != 1.0)
+        self.result = self.energies
+        if self.keep or not overwrite:
+            self.result = aligned(self.labels * self.points)
+        self._take_buffers()
+        self.wide = max((lattice.ids.dtype for lattice in self.lattices), key=lambda kind: kind.itemsize,
+                        default=np.dtype(np.uint16))
+        self.ids = [lattice.ids.astype(self.wide, copy=False) for lattice in self.lattices]
+        self.factors = [kernel.factors() for kernel in self.kernels]
+        rows = np.array([lattice.row_starts for lattice in self.lattices]).reshape(-1, self.cut.chunks + 1)
+        self.rows_of = np.ascontiguousarray(rows)
+        self.local_size = int(np.diff(rows, axis=1).sum(axis=0).max()) * self.width
+        self.spare: list[np.ndarray] = []  # work space that no thread uses at the moment
 
-    def _take(self, exact: bool) -> None:
-        """Check the energies, choose labels, and lay logits out in rows."""
+    def _choose(self, exact: bool) -> None:
+        """Check the energies and choose labels."""
         from atrouscaffe.crf import meanfield_cpu
 
-        cut, points = self.cut, self.points
-        self.least = np.empty(points, np.float32)
-        near = np.empty((cut.chunks, self.labels), np.float32)
-        bad = np.full(cut.chunks, -1, np.int64)
+        pieces = chunks(self.points, TILE)
+        near = np.empty((len(pieces), self.labels), np.float32)
+        bad = np.full(len(pieces), -1, np.int64)
 
-        def look(c: int) -> None:
-            bad[c] = meanfield_cpu.survey(cut.runs[c], cut.longest, cut.order, self.energies, self.labels, points,
-                                          self.least, near[c])
+        def look(n: int) -> None:
+            bad[n] = meanfield_cpu.survey(*pieces[n], self.energies, self.labels, self.points, near[n])
 
-        parallel(look, cut.chunks)
+        parallel(look, len(pieces))
         if bad.max() >= 0:
-            values = self.energies.reshape(self.labels, points)[:8, bad.max()].tolist()
+            values = self.energies.reshape(self.labels, self.points)[:8, bad.max()].tolist()
             raise ArgumentError("unary: expected energies with no NaN and no -inf, and not +inf for every label, got "
                                 f"{values} at point {bad.max()}")
         kept, dropped, message = choose_labels(near.max(axis=0), () if exact else self.kernels)
         self.kept, self.dropped, self.slack = kept, dropped, np.float32(np.expm1(message))
-        self.first_lane = 1 if dropped.size else 0
-        self.lanes, self.blocks = padded_lanes(kept.size + self.first_lane)
+        self.lanes, self.blocks = padded_lanes(kept.size + (dropped.size > 0))
         self.width = self.lanes * self.blocks
-        self.logits = aligned(points * self.width)
-        self.rest = np.empty(points if dropped.size else 0, np.float32)
+        self.rest = np.zeros(self.points + meanfield_cpu.GROUP if dropped.size else 0, np.float32)
 
-        def take(c: int) -> None:
-            meanfield_cpu.ingest(cut.runs[c], cut.longest, cut.order, self.energies, points, self.least, kept, dropped,
-                                 self.first_lane, self.width, self.logits, self.rest)
-
-        parallel(take, cut.chunks)
+    def _take_buffers(self) -> None:
+        """Take memory for the vertices' values; their copies lie in that of the result while it is not needed."""
+        sizes = [max(lattice.named.size, lattice.vertices + 1) * self.width for lattice in self.lattices]
+        sizes = [-(-size // 16) * 16 for size in sizes]
+        free = not self.keep and self.result is not self.energies and sum(sizes) <= self.result.size
+        shared = self.result if free else aligned(sum(sizes))
+        ends = np.cumsum([0, *sizes])
+        self.partial = [shared[a:b] for a, b in itertools.pairwise(ends)]
+        self.values = [aligned((lattice.vertices + 1) * self.width) for lattice in self.lattices]
+        for lattice, values in zip(self.lattices, self.values):
+            values[lattice.vertices * self.width:] = 0  # what vertices that do not exist hold
 
     def iterate(self, iterations: int, tolerance: float | None) -> Outcome:
         """Run the passes; the last one writes beliefs instead of splatting them.
@@ -295,101 +271,107 @@ class _Run:
         kl: list[float] = []
         energy: list[float] = []
         done = 0
-        offset = float(self.least.sum(dtype=np.float64))  # the logits are relative to it
         for iteration in range(iterations + 1 + self.measure):
             if iteration:
                 self._filter()
             own = self._own_pairs() if self.measure and iteration else 0.0
             figures[:] = 0
-            self._pass(iteration == 0, iteration >= iterations, iteration >= iterations + self.measure and
-                       self.measure, figures)
+            last = iteration >= iterations
+            self._pass(iteration == 0, (last or self.keep) and iteration <= iterations,
+                       not last or (self.measure and iteration == iterations), figures)
             if self.measure and iteration:
                 unary, pairs, entropy = figures[:, :3].sum(axis=0).tolist()
-                energy.append(offset + unary - 0.5 * (pairs - own))
+                energy.append(unary - 0.5 * (pairs - own))
                 kl.append(energy[-1] + entropy)
             if iteration > iterations:
                 break
             done = iteration
-            if self.watch is not None and self.watch(iteration, self.result):
+            result = self.result.reshape(self.labels, self.points)
+            if self.watch is not None and self.watch(iteration, result):
                 break
             if tolerance is not None and len(kl) > 1 and abs(kl[-1] - kl[-2]) <= tolerance * self.points:
                 break
-        if self.keep and done < iterations:
-            self._write_kept()
         error = float(figures[:, 3].max()) if self.dropped.size else 0.0
-        return Outcome(self.result, done, min(1.0, error), self.dropped, tuple(kl), tuple(energy))
+        return Outcome(result, done, min(1.0, error), self.dropped, tuple(kl), tuple(energy))
 
-    def _pass(self, first: bool, last: bool, discard: bool, figures: np.ndarray) -> None:
-        """Make one update of all chunks; `discard` leaves the result as it is."""
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (addresses, taps, factors) of the kernels' arrays as the compiled pass wants them."""
         from atrouscaffe.crf import meanfield_cpu
 
-        joined, cut, keep = self.joined, self.cut, self.keep
-        starts, rows = cut.starts, joined.row_starts
-        usual = tuple(joined.tap_starts.tolist())
-        update = meanfield_cpu.make_update(self.lanes, usual if usual in UNROLLED else ())
-        ids, weights = joined.ids.ravel(), joined.weights.ravel()
-        after, before = joined.after.ravel(), joined.before.ravel()
-        splat = not last or (self.measure and not discard)
+        tables = np.zeros((len(self.kernels), meanfield_cpu.COLUMNS), np.int64)
+        factors = np.empty(len(self.kernels), np.float32)
+        for k, (kernel, lattice) in enumerate(zip(self.kernels, self.lattices)):
+            before, after = self.factors[k]
+            scale = kernel.compatibility if np.ndim(kernel.compatibility) == 0 else 1.0
+            factors[k] = float(scale) * lattice.alpha
+            odd = lattice.neighbours[-1] if lattice.dims % 2 == 0 else (None, None)
+            for column, array in enumerate((self.ids[k], lattice.weights, after, before, lattice.named, self.values[k],
+                                            self.partial[k], *odd)):
+                tables[k, column] = 0 if array is None else array.ctypes.data
+        return tables, np.array([lattice.dims + 1 for lattice in self.lattices], np.int64), factors
 
-        def step(c: int) -> None:
+    def _pass(self, first: bool, write: bool, splat: bool, figures: np.ndarray) -> None:
+        """Make one update of all chunks."""
+        from atrouscaffe.crf import meanfield_cpu
+
+        cut = self.cut
+        update = meanfield_cpu.make_update(self.lanes, self.blocks == 1)
+        tables, taps, factors = self._tables()
+        ids, named = np.empty(0, self.wide), np.empty(0, np.int32)
+        runs = (cut.run_starts, cut.run_places, cut.run_points)
+        pieces = chunks(cut.chunks, max(1, cut.chunks // (8 * num_threads())))  # chunks are worked on one by one
+
+        settings = np.float32([0, 1]) if first else (self.slack, self.relax)  # the first beliefs are exact
+
+        def step(n: int) -> None:
             try:
-                local, scratch = self.spare.pop()
+                local = self.spare.pop()
             except IndexError:
-                local, scratch = aligned(self.local_size), aligned(meanfield_cpu.GROUP * self.width)
-            stored = keep or not last
-            beliefs = self.beliefs if stored else aligned((starts[c + 1] - starts[c]) * self.width)
-            base = 0 if stored else starts[c]
-            update(starts[c], starts[c + 1], rows[c], rows[c + 1], joined.tap_starts, self.blocks, joined.named,
-                   self.buffers[0], self.logits, ids, weights, after, before, beliefs, base, self.partial, local,
-                   scratch, self.rest, self.slack, figures[c], first, keep or last, splat, self.relax,
-                   self.measure and not first)
-            if (last or self.watch is not None) and not discard:
-                self._write(c, beliefs, base)
-            self.spare.append((local, scratch))
+                local = aligned(self.local_size)
+            update(*pieces[n], runs, ids, named, tables, taps, factors, self.rows_of, self.blocks, self.energies,
+                   self.points, self.kept, self.dropped, self.rest, *settings,
+                   local, self.result, figures, first, write, splat, self.measure and not first)
+            self.spare.append(local)
 
-        parallel(step, cut.chunks)
-
-    def _write(self, c: int, beliefs: np.ndarray, base: int) -> None:
-        """Write a chunk's rows of beliefs to the result."""
-        from atrouscaffe.crf import meanfield_cpu
-
-        meanfield_cpu.write_beliefs(self.cut.runs[c], self.cut.longest, self.cut.order, beliefs, base, self.energies,
-                                    self.points, self.least, self.kept, self.dropped, self.first_lane, self.width,
-                                    self.rest, self.result.ravel())
-
-    def _write_kept(self) -> None:
-        parallel(lambda c: self._write(c, self.beliefs, 0), self.cut.chunks)
+        parallel(step, len(pieces))
 
     def _own_pairs(self) -> float:
         """Return what points that pair with themselves add to the sum of beliefs times messages."""
-        rows = self.beliefs.reshape(self.points, self.width)[:, : self.labels].T.astype(np.float64)
-        return sum(float((kernel.own * (rows * kernel.mix(rows)).sum(axis=0)).sum()) for kernel in self.kernels)
+        beliefs = self.result.reshape(self.labels, self.points)
+        total = 0.0
+        for kernel in self.kernels:
+            own = kernel.natural(kernel.own)
+            for a, b in chunks(self.points, 16 * TILE):
+                rows = beliefs[:, a:b].astype(np.float64)
+                total += float((own[a:b] * (rows * kernel.mix(rows)).sum(axis=0)).sum())
+        return total
 
     def _filter(self) -> None:
-        """Merge, blur and mix labels; the first buffer receives the values."""
+        """Merge, blur and mix labels; only a last odd axis remains to be blurred."""
         from atrouscaffe.crf import filter_cpu
 
-        joined, blocks, buffers = self.joined, self.blocks, self.buffers
+        blocks = self.blocks
         merge, blur = filter_cpu.make_merge_rows(self.lanes), filter_cpu.make_blur(self.lanes)
-        axes = [kernel.lattice.dims + 1 for kernel in self.kernels]
-        pieces = [(k, a, b) for k, kernel in enumerate(self.kernels)
-                  for a, b in chunks(kernel.lattice.vertices, VERTEX_GRAIN)]
+        pieces = [(k, a, b) for k, lattice in enumerate(self.lattices)
+                  for a, b in chunks(lattice.vertices, VERTEX_GRAIN)]
 
         def merge_piece(n: int) -> None:
             k, a, b = pieces[n]
-            # odd numbers of axes begin in the second buffer, so that all kernels end in the first
-            merge(a, b, blocks, self.kernels[k].lattice.first, joined.copies[k], self.partial, buffers[axes[k] % 2],
-                  joined.vertex_starts[k])
+            merge(a, b, blocks, self.lattices[k].first, self.lattices[k].copies, self.partial[k], self.values[k])
 
         parallel(merge_piece, len(pieces))
+        for k, lattice in enumerate(self.lattices):
+            at = lattice.vertices * self.width
+            self.partial[k][at:at + self.width] = 0
+        axes = [(lattice.dims + 1) // 2 * 2 for lattice in self.lattices]
         for j in range(max(axes, default=0)):
             todo = [piece for piece in pieces if j < axes[piece[0]]]
 
             def blur_piece(n: int) -> None:
                 k, a, b = todo[n]  # noqa: B023
-                ahead, behind = joined.neighbours[k][j]  # noqa: B023
-                side = (axes[k] + j) % 2  # noqa: B023
-                blur(a, b, blocks, ahead, behind, buffers[side], buffers[1 - side], joined.vertex_starts[k])
+                ahead, behind = self.lattices[k].neighbours[j]  # noqa: B023
+                pair = (self.values[k], self.partial[k])
+                blur(a, b, blocks, ahead, behind, pair[j % 2], pair[1 - j % 2])  # noqa: B023
 
             parallel(blur_piece, len(todo))
         for k, kernel in enumerate(self.kernels):
@@ -399,8 +381,7 @@ class _Run:
         """Apply a vector or matrix compatibility to the vertices, which is cheaper than at the points."""
         if np.ndim(kernel.compatibility) == 0:
             return
-        a, b = self.joined.vertex_starts[k], self.joined.vertex_starts[k + 1]
-        rows = self.buffers[0].reshape(-1, self.width)[a:b, : self.labels]
+        rows = self.values[k].reshape(-1, self.width)[:, : self.labels]
         if kernel.compatibility.ndim == 1:
             rows *= -kernel.compatibility
         else:

@@ -1,7 +1,11 @@
 """Compiled half of `meanfield`: one pass from blurred vertices to splatted vertices, for a chunk of points.
 
-For each point: slice all kernels, add the unary, softmax, splat. Beliefs are not stored unless
-asked for. A row is `blocks` vectors of `lanes` labels; unused lanes hold a logit of -1e30.
+For each group of points: slice all kernels, add the unary, softmax, splat. Nothing is stored for a
+point from one pass to the next but, where asked for, its beliefs.
+
+Values of vertices lie in rows, `blocks` vectors of `lanes` labels, because a tap takes all labels of
+one vertex. Energies and beliefs lie in lines, one a label, as the caller has them; there the softmax
+needs no sums across a vector. So a group of `GROUP` points is turned from rows to lines and back.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import numpy as np
 
 from atrouscaffe.crf.vector_cpu import (
     add,
+    array_at,
+    div,
     exp,
     fill,
-    lead,
+    less,
     load,
     maximum,
     minimum,
@@ -23,288 +29,377 @@ from atrouscaffe.crf.vector_cpu import (
     muladd,
     nan_flags,
     peek,
+    prefetch,
     store,
     sub,
-    total,
     turn,
     widest,
-    with_lead,
 )
 from atrouscaffe.runtime.jit import jit
 
-__all__ = ["GROUP", "ingest", "join", "make_update", "survey", "write_beliefs"]
+__all__ = ["COLUMNS", "GROUP", "make_update", "survey"]
 
-LANES = 16
-GROUP = 16  # points whose rows stay in the first-level cache between the loops of a pass
+GROUP = 16  # points worked on side by side; their rows stay in the first-level cache
+COLUMNS = 9  # of the table of addresses, one row a kernel
+IDS, WEIGHTS, AFTER, BEFORE, NAMED, VERTICES, PARTIAL, AHEAD, BEHIND = range(COLUMNS)
+BOTTOM = np.float32(-1e30)  # logit of a label whose energy is +inf
 
 
 @jit
-def survey(runs, places, order, energies, labels, points, least, top):
-    """Find the smallest energy at each point of a chunk, and how near each label comes to it.
-
-    Parameters
-    ----------
-    runs : (number + 1,) int64
-        Places where stretches of consecutive points begin, and where the last one ends.
-    places : int
-        Length of the longest run.
-    least : (N,) float32
-        Receives the smallest energy of each point.
-    top : (L,) float32
-        Receives the largest ``least - energy`` of each label, at most 0.
-
-    Returns
-    -------
-    int
-        A point whose energies are unusable (NaN, -inf, or all +inf), or -1.
-    """
-    size = (places + LANES - 1) // LANES * LANES
-    lines = np.empty(labels * size, np.float32)
-    low = np.empty(size, np.float32)
-    for l in range(labels):
-        top[l] = np.float32(-np.inf)
-    for r in range(runs.size - 1):
-        length = runs[r + 1] - runs[r]
-        n = np.int64(order[runs[r]])
-        padded = (length + LANES - 1) // LANES * LANES
+def unusable(start, stop, energies, labels, points):
+    """Return the first point whose energies hold NaN or -inf, or only +inf; -1 if there is none."""
+    for n in range(start, stop):
+        low = np.float32(np.inf)
         for l in range(labels):
-            line = lines[l * size:l * size + padded]
-            line[:length] = energies[l * points + n:l * points + n + length]
-            line[length:] = line[length - 1]
-        flags = fill(np.float32(0), LANES)
-        for j in range(0, padded, LANES):
-            smallest = load(lines, j, LANES)
-            flags = maximum(flags, nan_flags(smallest))
-            for l in range(1, labels):
-                value = load(lines, l * size + j, LANES)
-                flags = maximum(flags, nan_flags(value))
-                smallest = minimum(smallest, value)
-            store(low, j, smallest)
-        unusable = widest(flags) > 0
-        for j in range(length):
-            unusable |= not np.abs(low[j]) < np.float32(np.inf)
-        if unusable:
-            for j in range(length):
-                bad = not np.abs(low[j]) < np.float32(np.inf)
-                for l in range(labels):
-                    bad |= lines[l * size + j] != lines[l * size + j]
-                if bad:
-                    return n + j
-        for l in range(labels):
-            near = fill(np.float32(-np.inf), LANES)
-            for j in range(0, padded, LANES):
-                near = maximum(near, sub(load(low, j, LANES), load(lines, l * size + j, LANES)))
-            top[l] = max(top[l], widest(near))
-        least[n:n + length] = low[:length]
+            value = energies[l * points + n]
+            if value != value:
+                return n
+            low = min(low, value)
+        if not np.abs(low) < np.float32(np.inf):
+            return n
     return -1
 
 
 @jit
-def ingest(runs, places, order, energies, points, least, kept, dropped, first_lane, width, logits, rest):
-    """Write rows of logits, ``least - energy``, in the order of the cut.
+def survey(start, stop, energies, labels, points, top):
+    """Find how near each label comes to the smallest energy of a point.
 
-    Labels `kept` go to lanes from `first_lane` on. `rest` receives the logarithm of the sum over
-    the labels `dropped`, if there are any.
+    Parameters
+    ----------
+    energies : (L * N,) float32
+    top : (L,) float32
+        Receives the largest ``smallest energy - energy`` of each label at points start … stop-1, at
+        most 0.
+
+    Returns
+    -------
+    int
+        A point whose energies are unusable, or -1.
     """
-    size = (places + LANES - 1) // LANES * LANES
-    lines = np.full(width * size, np.float32(-1e30))  # lanes that no label uses stay so
-    mass = np.zeros(size, np.float32)
-    low = np.zeros(size, np.float32)
-    bottom = fill(np.float32(-1e30), LANES)
-    for r in range(runs.size - 1):
-        i, length = runs[r], runs[r + 1] - runs[r]
-        n = np.int64(order[i])
-        low[:length] = least[n:n + length]
-        for k in range(kept.size):
-            line = (first_lane + k) * size
-            lines[line:line + length] = energies[kept[k] * points + n:kept[k] * points + n + length]
-            for j in range(0, length, LANES):
-                store(lines, line + j, maximum(sub(load(low, j, LANES), load(lines, line + j, LANES)), bottom))
-        if dropped.size:
-            mass[:] = 0
-            for k in range(dropped.size):
-                lines[:length] = energies[dropped[k] * points + n:dropped[k] * points + n + length]
-                for j in range(0, length, LANES):
-                    value = exp(maximum(sub(load(low, j, LANES), load(lines, j, LANES)), bottom))
-                    store(mass, j, add(load(mass, j, LANES), value))
-            for j in range(length):
-                rest[i + j] = math.log(max(mass[j], np.float32(1e-37)))
-            lines[:length] = 0
-        whole = length // 8 * 8
-        for lane in range(0, width, 8):
-            for j in range(0, whole, 8):
-                turn(lines, lane * size + j, size, logits, (i + j) * width + lane, width)
-            for j in range(whole, length):
-                for extra in range(8):
-                    logits[(i + j) * width + lane + extra] = lines[(lane + extra) * size + j]
+    best = np.full(labels * GROUP, np.float32(-np.inf))
+    whole = start + (stop - start) // GROUP * GROUP
+    for n in range(start, whole, GROUP):
+        low = load(energies, n, GROUP)
+        flags = nan_flags(low)
+        for l in range(1, labels):
+            value = load(energies, l * points + n, GROUP)
+            flags = maximum(flags, nan_flags(value))
+            low = minimum(low, value)
+        if widest(maximum(flags, nan_flags(sub(low, low)))) > 0:
+            return unusable(n, n + GROUP, energies, labels, points)
+        for l in range(labels):
+            near = sub(low, load(energies, l * points + n, GROUP))
+            store(best, l * GROUP, maximum(load(best, l * GROUP, GROUP), near))
+    bad = unusable(whole, stop, energies, labels, points)
+    for n in range(whole, stop):
+        low = energies[n]
+        for l in range(1, labels):
+            low = min(low, energies[l * points + n])
+        for l in range(labels):
+            best[l * GROUP] = max(best[l * GROUP], low - energies[l * points + n])
+    for l in range(labels):
+        top[l] = widest(load(best, l * GROUP, GROUP))
+    return bad
+
+
+@jit(inline="always")
+def fetch(source, at, count, whole, lines, to):
+    """Copy `count` numbers to a line; all of it where `whole` says that `source` reaches that far."""
+    if whole:
+        store(lines, to, load(source, at, GROUP))
+    else:
+        for j in range(count):
+            lines[to + j] = source[at + j]
+
+
+@jit(inline="always")
+def put(lines, start, target, to, count):
+    """Copy the first `count` numbers of a line."""
+    if count == GROUP:
+        store(target, to, load(lines, start, GROUP))
+    else:
+        for j in range(count):
+            target[to + j] = lines[start + j]
+
+
+@jit(inline="always")
+def stage(count, n, energies, points, kept, unary):
+    """Write lines of logits ``least - energy`` of points n … n+count-1, and behind them a line of `least`."""
+    whole = n + GROUP <= points
+    low = fill(np.float32(np.inf), GROUP)
+    for k in range(kept.size):
+        fetch(energies, kept[k] * points + n, count, whole, unary, k * GROUP)
+        low = minimum(low, load(unary, k * GROUP, GROUP))
+    for k in range(kept.size):
+        value = maximum(sub(low, load(unary, k * GROUP, GROUP)), fill(BOTTOM, GROUP))
+        store(unary, k * GROUP, value)
+    store(unary, kept.size * GROUP, low)
 
 
 @jit
-def write_beliefs(runs, places, order, beliefs, base, energies, points, least, kept, dropped, first_lane, width, rest,
-                  out):
-    """Write a chunk's rows of beliefs to (labels, points) in the points' own order.
-
-    Dropped labels share the belief of the rest by their unaries.
-    """
-    size = (places + LANES - 1) // LANES * LANES
-    lines = np.empty(width * size, np.float32)
-    line = np.zeros(size, np.float32)
-    nothing, bottom = fill(np.float32(0), LANES), fill(np.float32(-1e30), LANES)
-    for r in range(runs.size - 1):
-        i, length = runs[r], runs[r + 1] - runs[r]
-        n = np.int64(order[i])
-        whole = length // 8 * 8
-        for lane in range(0, width, 8):
-            for j in range(0, whole, 8):
-                turn(beliefs, (i - base + j) * width + lane, width, lines, lane * size + j, size)
-            for j in range(whole, length):
-                for extra in range(8):
-                    lines[(lane + extra) * size + j] = beliefs[(i - base + j) * width + lane + extra]
-        for k in range(kept.size):
-            at = (first_lane + k) * size
-            out[kept[k] * points + n:kept[k] * points + n + length] = lines[at:at + length]
-        for k in range(dropped.size):
-            start = dropped[k] * points + n
-            for j in range(length):
-                line[j] = least[n + j] - energies[start + j] - rest[i + j]
-            for j in range(0, length, LANES):
-                value = minimum(maximum(load(line, j, LANES), bottom), nothing)
-                store(line, j, mul(load(lines, j, LANES), exp(value)))
-            out[start:start + length] = line[:length]
+def tally(count, n, points, kept, unary, lines, beliefs, figures):
+    """Add to `figures` what the beliefs before this update and their messages (in `lines`) give."""
+    for k in range(kept.size):
+        for j in range(count):
+            q = beliefs[kept[k] * points + n + j]
+            if q > 0:
+                figures[0] -= np.float64(q) * unary[k * GROUP + j]
+                figures[1] += np.float64(q) * lines[k * GROUP + j]
+                figures[2] += np.float64(q) * math.log(q)
+    for j in range(count):
+        figures[0] += unary[kept.size * GROUP + j]
 
 
 @jit
-def join(start, stop, offset, ids, weights, column, joined_ids, joined_weights):
-    """Copy one kernel's taps of points start … stop-1 into their columns of all kernels' taps."""
-    own = ids.shape[1]
-    for i in range(start, stop):
-        for t in range(own):
-            joined_ids[i, column + t] = ids[i, t] + np.int32(offset)
-            joined_weights[i, column + t] = weights[i, t]
+def gather_rest(count, n, i, energies, points, size, dropped, unary, rest):
+    """Write the logarithm of the sum over the labels `dropped`, relative to `least`, to `rest`."""
+    whole = n + GROUP <= points
+    least, work = size * GROUP, (size + 1) * GROUP
+    mass = fill(np.float32(0), GROUP)
+    for k in range(dropped.size):
+        fetch(energies, dropped[k] * points + n, count, whole, unary, work)
+        value = maximum(sub(load(unary, least, GROUP), load(unary, work, GROUP)), fill(BOTTOM, GROUP))
+        mass = add(mass, exp(value))
+    store(unary, work, mass)
+    for j in range(count):
+        rest[i + j] = math.log(max(unary[work + j], np.float32(1e-37)))
+
+
+@jit(inline="always")
+def soften(count, n, i, points, kept, unary, lines, rest, relax, beliefs):
+    """Turn lines of messages into lines of beliefs.
+
+    Where labels were dropped, `rest` holds their joint logit, which takes part as line 0; what stood
+    there, and the largest belief of each point, go behind the line of `least` in `unary`.
+    """
+    pruned = rest.size > 0
+    first = 1 if pruned else 0
+    peak = fill(BOTTOM, GROUP)
+    if pruned:
+        store(unary, (kept.size + 1) * GROUP, load(lines, 0, GROUP))
+        peak = load(rest, i, GROUP)
+        store(lines, 0, peak)
+    for k in range(kept.size):
+        value = add(load(unary, k * GROUP, GROUP), load(lines, (first + k) * GROUP, GROUP))
+        store(lines, (first + k) * GROUP, value)
+        peak = maximum(peak, value)
+    mass = fill(np.float32(0), GROUP)
+    for k in range(first + kept.size):
+        value = exp(sub(load(lines, k * GROUP, GROUP), peak))
+        store(lines, k * GROUP, value)
+        mass = add(mass, value)
+    most = div(fill(np.float32(1), GROUP), mass)
+    for k in range(first + kept.size):
+        store(lines, k * GROUP, mul(load(lines, k * GROUP, GROUP), most))
+    store(unary, (kept.size + 2) * GROUP, most)
+    if relax != np.float32(1):
+        for k in range(kept.size):
+            for j in range(count):
+                old = beliefs[kept[k] * points + n + j]
+                lines[(first + k) * GROUP + j] = old + relax * (lines[(first + k) * GROUP + j] - old)
+
+
+@jit
+def publish(count, n, i, energies, points, kept, dropped, unary, lines, rest, beliefs):
+    """Write a group's beliefs; dropped labels share that of the rest, line 0, by their unaries."""
+    whole = n + GROUP <= points
+    first = 1 if dropped.size else 0
+    for k in range(kept.size):
+        put(lines, (first + k) * GROUP, beliefs, kept[k] * points + n, count)
+    for k in range(dropped.size):
+        at = dropped[k] * points + n
+        fetch(energies, at, count, whole, unary, 0)
+        value = sub(sub(load(unary, kept.size * GROUP, GROUP), load(unary, 0, GROUP)), load(rest, i, GROUP))
+        value = minimum(maximum(value, fill(BOTTOM, GROUP)), fill(np.float32(0), GROUP))
+        store(unary, 0, mul(load(lines, 0, GROUP), exp(value)))
+        put(unary, 0, beliefs, at, count)
+
+
+@jit(inline="always")
+def bound(count, size, unary, lines, slack):
+    """Replace line 0, the belief of the rest, by a bound of the beliefs' error; return the largest.
+
+    Line 0 of the messages carried the bound before. Messages off by at most eta change a belief q by
+    at most ``q (1 - q) (e^(2 eta) - 1)``, and the dropped labels' own messages, taken as 0, by
+    ``q q_rest e^eta slack``.
+    """
+    one, half = fill(np.float32(1), GROUP), fill(np.float32(0.5), GROUP)
+    eta, most = load(unary, (size + 1) * GROUP, GROUP), load(unary, (size + 2) * GROUP, GROUP)
+    known = less(eta, half)
+    eta = minimum(eta, half)
+    twice = add(eta, eta)
+    error = mul(mul(most, sub(one, most)), muladd(twice, twice, twice))  # e^x - 1 <= x + x^2 for x up to 1
+    error = muladd(mul(mul(most, load(lines, 0, GROUP)), add(one, twice)), fill(slack, GROUP), error)
+    store(lines, 0, add(mul(known, error), sub(one, known)))
+    worst = np.float32(0)
+    for j in range(count):
+        worst = max(worst, lines[j])
+    return worst
+
+
+@jit(inline="always")
+def slice_group(lanes, taps, blocks, count, i, ids, weights, after, scaled, factor, local, base, rows):
+    """Add to `rows` what one kernel's vertices say to the points at places i … i+count-1."""
+    for p in range(count):
+        scale = factor
+        if scaled:
+            scale = factor * peek(after, i + p)
+        for b in range(blocks):
+            message = fill(np.float32(0), lanes)
+            for t in range(taps):
+                tap = (i + p) * taps + t
+                at = (base + np.int64(peek(ids, tap))) * blocks + b
+                message = muladd(fill(peek(weights, tap), lanes), load(local, at * lanes, lanes), message)
+            at = (p * blocks + b) * lanes
+            store(rows, at, muladd(fill(scale, lanes), message, load(rows, at, lanes)))
+
+
+@jit(inline="always")
+def splat_group(lanes, taps, blocks, count, i, ids, weights, before, scaled, rows, partial, base):
+    """Spread `rows` over one kernel's copies of vertices."""
+    for p in range(count):
+        for b in range(blocks):
+            value = load(rows, (p * blocks + b) * lanes, lanes)
+            if scaled:
+                value = mul(fill(peek(before, i + p), lanes), value)
+            for t in range(taps):
+                tap = (i + p) * taps + t
+                at = ((base + np.int64(peek(ids, tap))) * blocks + b) * lanes
+                store(partial, at, muladd(fill(peek(weights, tap), lanes), value, load(partial, at, lanes)))
+
+
+@jit(inline="always")
+def collect(lanes, blocks, begin, end, numbers, table, local, base):
+    """Lay the vertices' rows that a chunk reads side by side, blurred along a last axis if there is one."""
+    vertices, named = array_at(local, table[VERTICES]), array_at(numbers, table[NAMED])
+    ahead, behind = array_at(numbers, table[AHEAD]), array_at(numbers, table[BEHIND])
+    last = table[AHEAD] != 0
+    half = fill(np.float32(0.5), lanes)
+    for row in range(begin, end):
+        v = np.int64(peek(named, row))
+        for b in range(blocks):
+            value = load(vertices, (v * blocks + b) * lanes, lanes)
+            if last:
+                one, two = np.int64(peek(ahead, v)), np.int64(peek(behind, v))
+                pair = add(load(vertices, (one * blocks + b) * lanes, lanes),
+                           load(vertices, (two * blocks + b) * lanes, lanes))
+                value = muladd(half, pair, value)
+            store(local, ((base + row - begin) * blocks + b) * lanes, value)
+
+
+@jit(inline="always")
+def slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of, local, rows):
+    """Write to `rows` what all kernels' vertices say to the points at places i … i+count-1."""
+    for at in range(0, GROUP * blocks * lanes, lanes):
+        store(rows, at, fill(np.float32(0), lanes))
+    base = np.int64(0)
+    for k in range(taps_of.size):
+        own, weights = array_at(ids, tables[k, IDS]), array_at(local, tables[k, WEIGHTS])
+        after, scaled = array_at(local, tables[k, AFTER]), tables[k, AFTER] != 0
+        if taps_of[k] == 3:
+            slice_group(lanes, 3, blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
+        elif taps_of[k] == 6:
+            slice_group(lanes, 6, blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
+        else:
+            slice_group(lanes, taps_of[k], blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
+        base += rows_of[k, c + 1] - rows_of[k, c]
+
+
+@jit(inline="always")
+def splat_all(lanes, blocks, c, count, i, ids, tables, taps_of, rows_of, rows, local):
+    """Spread `rows` over all kernels' copies of vertices."""
+    for k in range(taps_of.size):
+        own, weights = array_at(ids, tables[k, IDS]), array_at(local, tables[k, WEIGHTS])
+        before, scaled = array_at(local, tables[k, BEFORE]), tables[k, BEFORE] != 0
+        partial, base = array_at(local, tables[k, PARTIAL]), rows_of[k, c]
+        if taps_of[k] == 3:
+            splat_group(lanes, 3, blocks, count, i, own, weights, before, scaled, rows, partial, base)
+        elif taps_of[k] == 6:
+            splat_group(lanes, 6, blocks, count, i, own, weights, before, scaled, rows, partial, base)
+        else:
+            splat_group(lanes, taps_of[k], blocks, count, i, own, weights, before, scaled, rows, partial, base)
+
+
+@jit(inline="always")
+def transpose(height, width, source, target):
+    """Transpose (height, width) numbers, both multiples of 8."""
+    for a in range(0, height, 8):
+        for b in range(0, width, 8):
+            turn(source, a * width + b, width, target, b * height + a, height)
 
 
 @functools.cache
-def make_update(lanes: int, fixed: tuple[int, ...] = ()):
-    """Return the mean-field pass over a chunk, compiled for vectors of `lanes` labels.
-
-    Where `fixed` says at which taps kernels begin, loops over them are unrolled; else `tap_starts` counts.
-    """
-    unrolled = len(fixed) > 1
-    fixed = fixed if unrolled else (0, 0)
-
-    fixed_kernels, fixed_taps = len(fixed) - 1, fixed[-1]
+def make_update(lanes: int, single: bool):
+    """Return the mean-field pass over chunks of points, for rows of one vector of `lanes` labels, or of `blocks`."""
 
     @jit
-    def update(start, stop, row_start, row_stop, tap_starts, blocks, named, vertices, logits, ids,
-               weights, after, before, beliefs, base, partial, local, scratch, rest, slack, figures, first, keep, splat,
-               relax, measure):
-        """Turn the vertices' values into the next beliefs of points start … stop-1.
+    def update(begin, end, cut, ids, named, tables, taps_of, factors, rows_of, blocks, energies, points, kept, dropped,
+               rest, slack, relax, local, beliefs, figures, first, write, splat, measure):
+        """Turn the vertices' values into the next beliefs of the points of chunks begin … end-1.
 
         Parameters
         ----------
-        first : bool
-            There are no messages yet: softmax of the unary alone.
-        beliefs, base, keep
-            With `keep`, beliefs of point i are read from and written to row i - `base`.
-        rest, slack
-            Where labels were dropped, `rest` (N,) holds their joint logit, which takes part as lane
-            0; else it is empty. Lane 0 of the vertices then carries a bound of the beliefs' error:
-            messages off by at most eta change a belief q by at most ``q (1 - q) (e^(2 eta) - 1)``,
-            and the dropped labels' own messages, taken as 0, by ``q q_rest e^eta slack``.
-        splat : bool
-            Spread the new beliefs into rows row_start … row_stop-1 of `partial`.
-        figures : (4,) float64
-            Receives expected unary, sum of beliefs times messages and negative entropy of the old
-            beliefs, and the largest error bound of the new ones.
+        cut : tuple of arrays
+            Where chunks' runs begin, at which place each run begins, and at which point.
+        ids, named : empty arrays
+            Of the types of the taps' numbers and the vertices' numbers.
+        tables : (kernels, COLUMNS) int64
+            Addresses of each kernel's arrays, 0 for what it has not.
+        taps_of, factors : (kernels,)
+            Taps of a point, and what messages are multiplied by.
+        rows_of : (kernels, chunks + 1)
+            Where each chunk's rows begin.
+        local : float32
+            Work space for one chunk's rows of all kernels.
+        beliefs : (L * N,) float32
+            Receives the new beliefs where `write` says so.
+        figures : (chunks, 4) float64
+            Receives, with `measure`, expected unary, sum of beliefs times messages and negative entropy
+            of the old beliefs; then the largest error bound of the new ones.
+        first, splat : bool
+            There are no messages yet; spread the new beliefs over rows of the kernels' copies.
         """
-        width = lanes * blocks
-        kernels = fixed_kernels if unrolled else tap_starts.size - 1
-        taps = fixed_taps if unrolled else tap_starts[tap_starts.size - 1]
-        pruned = rest.size > 0
-        worst = np.float32(0)
-        zero = fill(np.float32(0), lanes)
-        if not first:  # rows of the vertices that this chunk reads, side by side
-            for row in range(row_stop - row_start):
-                at = np.int64(peek(named, row_start + row)) * width
-                for b in range(blocks):
-                    store(local, row * width + b * lanes, load(vertices, at + b * lanes, lanes))
-        if splat:
-            for at in range(row_start * blocks, row_stop * blocks):
-                store(partial, at * lanes, zero)
-        for begin in range(start, stop, GROUP):
-            end = min(begin + GROUP, stop)
-            # three loops instead of one: each has short chains of dependent operations, which overlap
-            for i in range(begin, end):
-                for b in range(blocks):
-                    value = load(logits, i * width + b * lanes, lanes)
-                    if not first:
-                        for k in range(kernels):
-                            message = zero
-                            begin_tap = fixed[k] if unrolled else tap_starts[k]
-                            end_tap = fixed[k + 1] if unrolled else tap_starts[k + 1]
-                            for t in range(i * taps + begin_tap, i * taps + end_tap):
-                                at = np.int64(peek(ids, t)) * width + b * lanes
-                                message = muladd(fill(peek(weights, t), lanes), load(local, at, lanes), message)
-                            value = muladd(fill(peek(after, i * kernels + k), lanes), message, value)
-                    store(scratch, (i - begin) * width + b * lanes, value)
-            if measure:
-                for i in range(begin, end):
-                    for l in range(width):
-                        q = beliefs[(i - base) * width + l]
-                        if q > 0:
-                            unary = logits[i * width + l]
-                            figures[0] -= np.float64(q) * unary
-                            figures[1] += np.float64(q) * (scratch[(i - begin) * width + l] - unary)
-                            figures[2] += np.float64(q) * math.log(q)
-            for i in range(begin, end):
-                row = (i - begin) * width
-                value = load(scratch, row, lanes)
-                eta = lead(value)
-                if pruned:
-                    value = with_lead(value, peek(rest, i))
-                largest = value
-                for b in range(1, blocks):
-                    largest = maximum(largest, load(scratch, row + b * lanes, lanes))
-                peak = fill(widest(largest), lanes)
-                value = exp(sub(value, peak))
-                mass = value
-                store(scratch, row, value)
-                for b in range(1, blocks):
-                    value = exp(sub(load(scratch, row + b * lanes, lanes), peak))
-                    mass = add(mass, value)
-                    store(scratch, row + b * lanes, value)
-                most = np.float32(1) / total(mass)
-                share = fill(most, lanes)
-                for b in range(blocks):
-                    value = mul(load(scratch, row + b * lanes, lanes), share)
-                    if keep:
-                        if not first and relax != np.float32(1):
-                            old = load(beliefs, (i - base) * width + b * lanes, lanes)
-                            value = muladd(fill(relax, lanes), sub(value, old), old)
-                        store(beliefs, (i - base) * width + b * lanes, value)
-                    if pruned and b == 0:
-                        error = np.float32(1)
-                        if first:
-                            error = np.float32(0)
-                        elif eta < np.float32(0.5):
-                            twice = eta + eta
-                            error = most * (np.float32(1) - most) * (twice + twice * twice)  # e^x - 1 <= x + x^2
-                            error += most * lead(value) * (np.float32(1) + twice) * slack
-                        worst = max(worst, error)
-                        value = with_lead(value, error)
-                    store(scratch, row + b * lanes, value)
-            if not splat:
-                continue
-            for i in range(begin, end):
-                for b in range(blocks):
-                    value = load(scratch, (i - begin) * width + b * lanes, lanes)
-                    for k in range(kernels):
-                        scaled = mul(fill(peek(before, i * kernels + k), lanes), value)
-                        begin_tap = fixed[k] if unrolled else tap_starts[k]
-                        end_tap = fixed[k + 1] if unrolled else tap_starts[k + 1]
-                        for t in range(i * taps + begin_tap, i * taps + end_tap):
-                            at = (row_start + np.int64(peek(ids, t))) * width + b * lanes
-                            store(partial, at, muladd(fill(peek(weights, t), lanes), scaled, load(partial, at, lanes)))
-        figures[3] = worst
+        run_starts, run_places, run_points = cut
+        blocks = 1 if single else blocks
+        width, size = lanes * blocks, kept.size
+        unary = np.zeros((size + 3) * GROUP, np.float32)
+        lines, rows = np.zeros(width * GROUP, np.float32), np.zeros(width * GROUP, np.float32)
+        for c in range(begin, end):
+            base = np.int64(0)
+            for k in range(taps_of.size):
+                a, z = rows_of[k, c], rows_of[k, c + 1]
+                if not first:
+                    collect(lanes, blocks, a, z, named, tables[k], local, base)
+                base += z - a
+                if splat:
+                    partial = array_at(local, tables[k, PARTIAL])
+                    for at in range(a * width, z * width, lanes):
+                        store(partial, at, fill(np.float32(0), lanes))
+            for r in range(run_starts[c], run_starts[c + 1]):
+                for i in range(run_places[r], run_places[r + 1], GROUP):
+                    count = min(GROUP, run_places[r + 1] - i)
+                    n = run_points[r] + i - run_places[r]
+                    if r + 1 < run_starts[c + 1]:
+                        ahead = run_points[r + 1] + i - run_places[r]
+                        for k in range(size):
+                            prefetch(energies, kept[k] * points + ahead)
+                    stage(count, n, energies, points, kept, unary)
+                    if first:
+                        lines[:] = 0
+                        if dropped.size:
+                            gather_rest(count, n, i, energies, points, size, dropped, unary, rest)
+                    else:
+                        slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of, local, rows)
+                        transpose(GROUP, width, rows, lines)
+                    if measure:
+                        tally(count, n, points, kept, unary, lines, beliefs, figures[c])
+                    soften(count, n, i, points, kept, unary, lines, rest, relax, beliefs)
+                    if write:
+                        publish(count, n, i, energies, points, kept, dropped, unary, lines, rest, beliefs)
+                    if dropped.size:
+                        figures[c, 3] = max(figures[c, 3], bound(count, size, unary, lines, slack))
+                    if splat:
+                        transpose(width, GROUP, lines, rows)
+                        splat_all(lanes, blocks, c, count, i, ids, tables, taps_of, rows_of, rows, local)
 
     return update

@@ -12,21 +12,27 @@ MAX_NUMBERED = 2**31 - 1  # points, and rows of vertices, are numbered in 32 bit
 def lattice_bytes(points: int, dims: int, rows: int | None = None, vertices: int | None = None) -> int:
     """Return what building a lattice takes; without rows and vertices, the part that is certain beforehand.
 
-    Features, the taps of each point, the filtered ones; then keys, numbers and copies of the rows,
-    and the neighbours and the hash table of the vertices.
+    Features, the taps of each point (a weight and 16 bits of a number), the filtered ones; then keys,
+    numbers and copies of the rows, and the neighbours and the hash table of the vertices.
     """
     taps = dims + 1
-    certain = points * (4 * dims + 8 * taps + 16)
+    certain = points * (4 * dims + 6 * taps + 4)
     if rows is None:
         return certain
     return certain + rows * 24 + (rows if vertices is None else vertices) * (8 * taps + 40)
 
 
-def inference_bytes(points: int, labels: int, width: int, taps: int, kernels: int, rows: int, vertices: int,
-                    keep: bool) -> int:
-    """Return what inference takes beside the lattices: logits, result, joined taps, vertices' values."""
-    per_point = 4 * width * (2 if keep else 1) + 4 * labels + 8 * taps + 8 * kernels + 12
-    return points * per_point + rows * (4 * width + 8) + vertices * (8 * width + 8 * taps)
+def inference_bytes(points: int, labels: int, width: int, kernels: int, rows: int, vertices: int, keep: bool) -> int:
+    """Return what inference takes beside energies and lattices.
+
+    The result, what the kernels are normalised by, the logits of pruned labels; then the values of
+    vertices, and those of their copies where they do not fit into the memory of the result.
+    """
+    per_point = 4 * labels + 4 * kernels + 4
+    copies = 4 * width * (rows + kernels)
+    if not keep and copies <= 4 * labels * points:
+        copies = 0
+    return points * per_point + 4 * width * (vertices + kernels) + copies
 
 
 def refuse_above(budget: int, need: int, what: str) -> None:

@@ -18,9 +18,10 @@ from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-__all__ = ["Vector", "add", "exp", "fill", "lead", "less", "load", "maximum", "minimum", "mul", "muladd",
-           "nan_flags", "peek", "poke", "rint", "store", "sub", "total", "turn", "widest", "with_lead"]
+__all__ = ["Vector", "add", "array_at", "div", "exp", "fill", "less", "load", "maximum", "minimum", "mul", "muladd",
+           "nan_flags", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -142,6 +143,40 @@ def poke(typingctx, array, offset, value):
     return types.void(array, types.intp, array.dtype), code
 
 
+@intrinsic
+def array_at(typingctx, sample, address):
+    """Return the flat array of the type of `sample` whose memory begins at `address`.
+
+    For `peek`, `poke`, `load` and `store` only: its length is given as 0. Whoever owns the memory must
+    keep it. Numba wants arrays in a tuple to be counted when it compiles; a table of addresses may
+    have any number of rows.
+    """
+
+    def code(context, builder, signature, args):
+        array = context.make_array(signature.return_type)(context, builder)
+        item = context.get_constant(types.intp, sample.dtype.bitwidth // 8)
+        data = builder.inttoptr(args[1], array.data.type)
+        zero = context.get_constant(types.intp, 0)
+        populate_array(array, data=data, shape=[zero], strides=[item], itemsize=item, meminfo=None)
+        return array._getvalue()
+
+    return sample(sample, types.int64), code
+
+
+@intrinsic
+def prefetch(typingctx, array, offset):
+    """Ask for the cache line of an element that will be read soon; it need not exist."""
+
+    def code(context, builder, signature, args):
+        pointer = builder.bitcast(_address(context, builder, signature.args[0], *args), ir.IntType(8).as_pointer())
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, _INDEX(0), _INDEX(3), _INDEX(1)])  # read, keep it close, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
 @intrinsic(prefer_literal=True)
 def fill(typingctx, value, lanes):
     """Return a vector whose lanes are all `value`."""
@@ -156,27 +191,6 @@ def fill(typingctx, value, lanes):
         return _pack(builder, parts)
 
     return result(value, lanes), code
-
-
-@intrinsic
-def lead(typingctx, a):
-    """Return lane 0."""
-
-    def code(context, builder, signature, args):
-        return builder.extract_element(builder.extract_value(args[0], 0), ir.Constant(_INDEX, 0))
-
-    return a.dtype(a), code
-
-
-@intrinsic
-def with_lead(typingctx, a, value):
-    """Return the vector with `value` in lane 0."""
-
-    def code(context, builder, signature, args):
-        part = builder.insert_element(builder.extract_value(args[0], 0), args[1], ir.Constant(_INDEX, 0))
-        return builder.insert_value(args[0], part, 0)
-
-    return a(a, a.dtype), code
 
 
 @intrinsic
@@ -195,6 +209,12 @@ def sub(typingctx, a, b):
 def mul(typingctx, a, b):
     """Return a * b, lane by lane."""
     return a(a, b), _each(lambda builder, x, y: builder.fmul(x, y))
+
+
+@intrinsic
+def div(typingctx, a, b):
+    """Return a / b, lane by lane."""
+    return a(a, b), _each(lambda builder, x, y: builder.fdiv(x, y))
 
 
 @intrinsic
@@ -289,16 +309,6 @@ def _reduce(builder, value, combine):
     while last.type.count > 1:
         last = combine(*_halve(builder, last))
     return builder.extract_element(last, ir.Constant(_INDEX, 0))
-
-
-@intrinsic
-def total(typingctx, a):
-    """Return the sum of the lanes."""
-
-    def code(context, builder, signature, args):
-        return _reduce(builder, args[0], builder.fadd)
-
-    return a.dtype(a), code
 
 
 @intrinsic
