@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import pickle
+import re
 import tempfile
 import threading
 import warnings
@@ -92,6 +93,11 @@ def jit(function: Callable | None = None, *, fastmath: bool | set = False, inlin
     if function is None:
         return functools.partial(jit, fastmath=fastmath, inline=inline, error_model=error_model,
                                  boundscheck=boundscheck)
+    if function.__closure__:
+        # Numba links compiled functions by name and a number that starts anew in every process: two functions of one
+        # factory, cached by different processes, would be taken for each other
+        settings = "_".join(str(cell.cell_contents) for cell in function.__closure__)
+        function.__qualname__ += "_" + re.sub(r"\W", "_", settings)
     compiled = numba.njit(function, nogil=True, fastmath=fastmath, inline=inline, error_model=error_model,
                           boundscheck=boundscheck)
     folder = cache_folder()
