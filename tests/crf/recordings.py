@@ -31,9 +31,9 @@ def signed(compat: np.ndarray) -> tuple[float, np.ndarray | None]:
     return 1.0, (compat + compat.T) / 2
 
 
-def build(arrays: dict, params: dict, unary: np.ndarray | None = None) -> DenseCRF:
+def build(arrays: dict, params: dict, unary: np.ndarray | None = None, device: str = "cpu") -> DenseCRF:
     """Return the CRF of a case, with another unary if given."""
-    crf = DenseCRF(arrays["unary"] if unary is None else unary)
+    crf = DenseCRF(arrays["unary"] if unary is None else unary, device=device)
     for i, kernel in enumerate(params["kernels"]):
         weight, compatibility = signed(arrays[f"compat{i}"])
         options = {"compatibility": compatibility, "normalization": NORMS[kernel["norm"]]}
