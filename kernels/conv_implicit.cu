@@ -66,61 +66,69 @@ struct Walk {
   }
 };
 
-// The tile of float sums goes through shared memory, so that lanes write pixels side by side (channels, for halves).
-template <int CHANNELS, int PIXELS, int THREADS, int MT, int NT>
-__device__ __forceinline__ void write_tile(const float (&sums)[MT][NT][4], unsigned char* arena, const float* bias,
-                                           float* y, Chunk* packed_y, int packed_chunks, const Shape& s, int channel0,
-                                           int pixel0, int warp_channel, int warp_pixel) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int group = blockIdx.y, first = group * s.outputs;
-  constexpr int LINE = PIXELS + 8, LINE_HALF = CHANNELS + 8;
-  float* tile = (float*)arena;
-  half* tile_half = (half*)arena;
-#pragma unroll
-  for (int i = 0; i < MT; ++i)
-#pragma unroll
-    for (int high = 0; high < 2; ++high) {
-      const int row = warp_channel + i * 16 + high * 8 + g, channel = channel0 + row;
-      const float shift = bias && channel < s.outputs ? bias[first + channel] : 0.0f;
-#pragma unroll
-      for (int j = 0; j < NT; ++j) {
-        const int column = warp_pixel + j * 8 + 2 * t;
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          float value = sums[i][j][2 * high + k] + shift;
-          if (s.relu && value < 0.0f) value = 0.0f;
-          if (packed_y)
-            tile_half[(column + k) * LINE_HALF + row] = __float2half_rn(
-                value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
-          else
-            tile[row * LINE + column + k] = value;
-        }
-      }
-    }
-  __syncthreads();
-  if (packed_y) {
-    constexpr int WIDE = CHANNELS / 8;
+// Where a tile of sums goes, by way of shared memory, so that neighbouring lanes write neighbouring bytes:
+//
+//     packed_chunks = 0        y, plane z         (N, M, out_h, out_w) floats
+//     packed_y not null        packed_y           (N, pixels, packed_chunks) chunks of 8 halves
+//     packed_y null            y, plane z         (N, pixels, packed_chunks * 8) floats
+//
+// Rows of a tile in shared memory are pixels' neighbours in the first case, channels' in the others, and a few numbers
+// longer than that, so that the four times eight numbers of a fragment fall into different banks.
+template <int CHANNELS, int PIXELS, int THREADS>
+struct Output {
+  static constexpr int LINE = PIXELS + 8, LINE_HALF = CHANNELS + 8, LINE_FLOAT = CHANNELS + 4;
+  const Shape& s;
+  unsigned char* arena;
+  float* y;
+  Chunk* packed_y;
+  int packed_chunks, channel0, pixel0;
+
+  __device__ void put(int row, int column, float value) const {
+    if (!packed_chunks)
+      ((float*)arena)[row * LINE + column] = value;
+    else if (packed_y)
+      ((half*)arena)[column * LINE_HALF + row] =
+          __float2half_rn(value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
+    else
+      ((float*)arena)[column * LINE_FLOAT + row] = value;
+  }
+
+  __device__ void write() const {
+    if (!packed_chunks)
+      write_planes();
+    else if (packed_y)
+      write_pixels<16>(packed_y, LINE_HALF * 2);
+    else
+      write_pixels<32>((Chunk*)y + (size_t)blockIdx.z * s.count * packed_chunks * 2, LINE_FLOAT * 4);
+  }
+
+  // 8 channels are BYTES bytes.
+  template <int BYTES>
+  __device__ void write_pixels(Chunk* target, int line) const {
+    constexpr int WIDE = CHANNELS / 8 * BYTES / 16;
+    const int chunks = packed_chunks * BYTES / 16, first = channel0 / 8 * BYTES / 16;
     for (int i = threadIdx.x; i < PIXELS * WIDE; i += THREADS) {
       const int column = i / WIDE, chunk = i % WIDE, p = pixel0 + column;
-      if (p < s.count && channel0 / 8 + chunk < packed_chunks)
-        packed_y[(size_t)p * packed_chunks + channel0 / 8 + chunk] =
-            *(const Chunk*)(tile_half + column * LINE_HALF + chunk * 8);
+      if (p < s.count && first + chunk < chunks)
+        target[(size_t)p * chunks + first + chunk] = *(const Chunk*)(arena + column * line + chunk * 16);
     }
-    return;
   }
-  const int area = s.out_h * s.out_w, all = gridDim.y * s.outputs;
-  const int rows = min(CHANNELS, s.outputs - channel0);
-  float* plane = y + (size_t)blockIdx.z * s.count * all + (size_t)(first + channel0) * area;
-  constexpr int SIDE = THREADS > PIXELS ? THREADS / PIXELS : 1;  // rows written at a time
-  for (int i = threadIdx.x; i < PIXELS * SIDE; i += THREADS) {
-    const int column = i % PIXELS, p = pixel0 + column;
-    if (p >= s.count) continue;
-    const int n = p / area;
-    float* target = plane + (size_t)n * all * area + (p - n * area);
+
+  __device__ void write_planes() const {
+    const int area = s.out_h * s.out_w, all = gridDim.y * s.outputs, rows = min(CHANNELS, s.outputs - channel0);
+    float* planes = y + (size_t)blockIdx.z * s.count * all + (size_t)(blockIdx.y * s.outputs + channel0) * area;
+    constexpr int SIDE = THREADS > PIXELS ? THREADS / PIXELS : 1;  // rows written at a time
+    for (int i = threadIdx.x; i < PIXELS * SIDE; i += THREADS) {
+      const int column = i % PIXELS, p = pixel0 + column;
+      if (p >= s.count) continue;
+      const int n = p / area;
+      float* target = planes + (size_t)n * all * area + (p - n * area);
 #pragma unroll 8
-    for (int row = i / PIXELS; row < rows; row += SIDE) target[(size_t)row * area] = tile[row * LINE + column];
+      for (int row = i / PIXELS; row < rows; row += SIDE)
+        target[(size_t)row * area] = ((const float*)arena)[row * LINE + column];
+    }
   }
-}
+};
 
 template <class Operand, int CHANNELS, int PIXELS, int WARPS_C, int WARPS_P, int STAGES>
 __device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chunk* __restrict__ w,
@@ -257,8 +265,24 @@ __device__ __forceinline__ void convolve(const Chunk* __restrict__ x, const Chun
   }
   cp_async_wait<0>();
   __syncthreads();
-  write_tile<CHANNELS, PIXELS, THREADS, MT, NT>(sums, arena, bias, y, packed_y, packed_chunks, s, channel0, pixel0,
-                                                warp_channel, warp_pixel);
+
+  const Output<CHANNELS, PIXELS, THREADS> out = {s, arena, y, packed_y, packed_chunks, channel0, pixel0};
+#pragma unroll
+  for (int i = 0; i < MT; ++i)
+#pragma unroll
+    for (int high = 0; high < 2; ++high) {
+      const int to = warp_channel + i * 16 + high * 8 + lane / 4, channel = channel0 + to;
+      const float shift = bias && channel < s.outputs ? bias[blockIdx.y * s.outputs + channel] : 0.0f;
+#pragma unroll
+      for (int j = 0; j < NT; ++j)
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const float value = sums[i][j][2 * high + k] + shift;
+          out.put(to, warp_pixel + j * 8 + lane % 4 * 2 + k, s.relu && value < 0.0f ? 0.0f : value);
+        }
+    }
+  __syncthreads();
+  out.write();
 }
 
 #else
@@ -271,7 +295,7 @@ __device__ void convolve(const Chunk*, const Chunk*, const float*, float*, Chunk
 
 #endif
 
-// One entry point a precision and tile, channels x pixels. y may be null where packed_y (halves) is given.
+// One entry point a precision and tile, channels x pixels.
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     implicit_f16_128x256(const half* x, const half* w, const float* bias, float* y, half* packed_y, int packed_chunks,
@@ -361,5 +385,37 @@ extern "C" __global__ void sum_parts(const float* __restrict__ parts, const floa
 #pragma unroll 4
     for (int z = 0; z < splits; ++z) sum += parts[(size_t)z * count + i];
     y[i] = relu && sum < 0.0f ? 0.0f : sum;
+  }
+}
+
+// The same for parts of a packed result, (pixels, chunks * 8) floats each, into chunks of halves; one thread a chunk.
+extern "C" __global__ void sum_parts_f16(const float* __restrict__ parts, const float* __restrict__ bias,
+                                         half* __restrict__ y, int count, int splits, int channels, int chunks,
+                                         bool relu) {
+  for (EACH(i, count)) {
+    const int channel = i % chunks * 8;
+    float sum[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum[k] = bias && channel + k < channels ? bias[channel + k] : 0.0f;
+#pragma unroll 2
+    for (int z = 0; z < splits; ++z) {
+      const Quad* part = (const Quad*)parts + ((size_t)z * count + i) * 2;
+      const Quad low = part[0], high = part[1];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        sum[k] += low.of[k];
+        sum[4 + k] += high.of[k];
+      }
+    }
+    union {
+      Chunk whole;
+      half part[8];
+    } out;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const float value = relu && sum[k] < 0.0f ? 0.0f : sum[k];
+      out.part[k] = __float2half_rn(value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
+    }
+    ((Chunk*)y)[i] = out.whole;
   }
 }

@@ -3,7 +3,8 @@
 Forward takes one of two ways, the faster one as measured on the device (`atrouscaffe.ops.choice_cuda`):
 by columns and cuBLAS, here, or by kernels that sample the holes as they multiply
 (`atrouscaffe.ops.conv_implicit_cuda`). ``ATROUSCAFFE_CONVOLUTION`` set to ``explicit`` or ``implicit``
-decides without measuring. Gradients go by columns.
+decides without measuring. Gradients go by columns. Groups of few channels have kernels of their own
+(`atrouscaffe.ops.depthwise_cuda`).
 
 Columns are made for blocks of output pixels of as many images as fit into `COLUMN_BYTES`, and one
 batched matrix product takes a block. A 1x1 kernel at stride 1 multiplies the image itself. With
@@ -24,7 +25,9 @@ import numpy as np
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.choice_cuda import choose, known_choice
+from atrouscaffe.ops.conv import is_direct
 from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
+from atrouscaffe.ops.depthwise_cuda import depthwise_forward, depthwise_transpose, depthwise_weight_gradient
 from atrouscaffe.ops.im2col import geo_of, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
@@ -44,6 +47,9 @@ PLANS_TRIED = 6
 def conv_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int = 1,
                  relu: bool = False) -> None:
     """Write ``y = conv(x, weight) + bias``, with `relu` its positive part; shapes as in the contract, two axes."""
+    if is_direct(weight, y.shape[1], group):
+        depthwise_forward(x, weight, bias, y, windows, group, relu)
+        return
     way = _way(x, weight, bias, y, windows, group, relu)
     if way == "explicit":
         _explicit(x, weight, bias, y, windows, group, relu)
@@ -78,8 +84,7 @@ def _way(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], grou
             windows, group, x.shape[1], y.shape[1], backend.precision, backend.capability):
         return "explicit"
     job = Job.of(x.shape, y.shape, windows, group, backend.precision)
-    able = [plan for plan in plans(job) if packed_y is None or plan.splits == 1]
-    names = [f"{plan.tile}/{plan.splits}" for plan in able[:PLANS_TRIED]]
+    names = [f"{plan.tile}/{plan.splits}" for plan in plans(job)[:PLANS_TRIED]]
     if wanted != "measured":
         return names[0]
     question = (f"conv {backend.precision} {x.shape} {weight.shape} {geo_of(windows)} {group} {relu} "
@@ -130,6 +135,9 @@ def _explicit(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window],
 
 def conv_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Window], group: int = 1) -> None:
     """Write the adjoint of `conv_forward` into x: the data gradient, or a Deconvolution's output."""
+    if is_direct(weight, dy.shape[1], group):
+        depthwise_transpose(dy, weight, bias, x, windows, group)
+        return
     xp = module_of(x)
     images, pixels = len(x), math.prod(dy.shape[2:])
     operand = _operand_type(x)
@@ -150,6 +158,9 @@ def conv_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Wi
 
 def conv_weight_gradient(x: Any, dy: Any, dweight: Any, windows: Sequence[Window], group: int = 1) -> None:
     """Add the gradient of `conv_forward`'s weight to `dweight`; images are added up in order."""
+    if is_direct(dweight, dy.shape[1], group):
+        depthwise_weight_gradient(x, dy, dweight, windows, group)
+        return
     xp = module_of(x)
     images, pixels = len(x), math.prod(dy.shape[2:])
     operand = _operand_type(x)

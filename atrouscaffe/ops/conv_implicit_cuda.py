@@ -277,33 +277,41 @@ def implicit_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[W
     if not y.size:
         return
     if len(windows) == 1:
-        x, y, weight = (flatten_windows(array, windows)[0] for array in (x, y, weight))
-        windows = flatten_windows(x, windows)[1] if len(windows) == 2 else (Window(1), *windows)
+        (x, both), (y, _), (weight, _) = (flatten_windows(array, windows) for array in (x, y, weight))
+        windows = both
     xp, outputs = module_of(x), y.shape[1] // group
     job = Job.of(x.shape, y.shape, windows, group, precision)
     plan = plan or plan_of(job)
     tile = TILES[precision][plan.tile]
-    if packed_y is not None and (precision != "fp16" or group != 1 or plan.splits != 1):
-        raise DeviceError(f"implicit convolution: expected fp16, one group and one share for a packed result, got "
-                          f"{precision}, {group} groups and {plan.splits} shares")
+    if packed_y is not None and (precision != "fp16" or group != 1):
+        raise DeviceError(f"implicit convolution: expected fp16 and one group for a packed result, got {precision} and "
+                          f"{group} groups")
     if packed_weight is None:
         packed_weight = pack_weight(weight, precision, group)
     source, chunks = x, x.shape[1] // group
     if precision != "fp32":
         source = pack_activations(x, precision, group) if packed_x is None else packed_x
         chunks = source.shape[-1] // PER_CHUNK[precision]
-    parts = y if plan.splits == 1 else xp.empty((plan.splits, *y.shape), np.float32)
-    kernel_h, kernel_w, *rest = geo_of(windows)
-    whole = plan.splits == 1
-    args = [source, packed_weight, bias if whole else None, None if packed_y is not None else parts]
+    whole, packed_chunks = plan.splits == 1, 0
+    if packed_y is not None:
+        packed_chunks = packed_y.shape[-1] // PER_CHUNK["fp16"]
+        parts = None if whole else xp.empty((plan.splits, *packed_y.shape), np.float32)
+    else:
+        parts = y if whole else xp.empty((plan.splits, *y.shape), np.float32)
+    args = [source, packed_weight, bias if whole else None, parts]
     if precision != "fp32":
-        args += [packed_y, 0 if packed_y is None else packed_y.shape[-1] // PER_CHUNK["fp16"]]
-    args += [job.pixels, *x.shape[2:], chunks, outputs, *y.shape[2:], kernel_h, kernel_w, *rest,
-             -(-job.steps // plan.splits), relu and whole]
+        args += [packed_y if whole else None, packed_chunks]
+    args += [job.pixels, *x.shape[2:], chunks, outputs, *y.shape[2:], *geo_of(windows), -(-job.steps // plan.splits),
+             relu and whole]
     grid = (-(-outputs // tile.channels) * -(-job.pixels // tile.pixels), group, plan.splits)
     launch("conv_implicit" if precision != "fp32" else "conv_implicit_fp32",
            f"implicit_{_suffix(precision)}_{tile.channels}x{tile.pixels}", grid, args, block=tile.threads,
            shared=tile.shared)
-    if not whole:
-        launch("conv_implicit", "sum_parts", y.size, (parts, bias, y, y.size, plan.splits, y.shape[1],
-                                                      y.shape[2] * y.shape[3], relu))
+    if whole:
+        return
+    if packed_y is not None:
+        launch("conv_implicit", "sum_parts_f16", job.pixels * packed_chunks, (
+            parts, bias, packed_y, job.pixels * packed_chunks, plan.splits, outputs, packed_chunks, relu))
+    else:
+        launch("conv_implicit", "sum_parts", y.size, (
+            parts, bias, y, y.size, plan.splits, y.shape[1], y.shape[2] * y.shape[3], relu))
