@@ -64,15 +64,15 @@ def check_gradients(net: Net, names: Iterable[str], outputs: Iterable[str] = ("y
 
     found = gradients(net, dy, names)
     for name, grad in found.items():
-        data = _blob(net, name).data
+        blob = _blob(net, name)
         expected = np.zeros(grad.shape)
-        for place in np.ndindex(grad.shape):
-            before = data[place]
-            data[place] = before + step
+        for place in np.ndindex(grad.shape):  # `data` anew each time: a device takes it over in a pass
+            before = float(blob.data[place])
+            blob.data[place] = before + step
             above = value()
-            data[place] = before - step
+            blob.data[place] = before - step
             below = value()
-            data[place] = before
+            blob.data[place] = before
             expected[place] = (above - below) / (2 * step)
         scale = max(float(np.abs(expected).max(initial=0)), 1e-3)
         np.testing.assert_allclose(grad, expected, rtol=0, atol=tolerance * scale, err_msg=name)

@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from atrouscaffe.runtime.backend import get_backend
+from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.solver.spec import read_spec
 from atrouscaffe.solver.update import HISTORIES, RULES, clip_scale, make_step, regularize
+from atrouscaffe.solver.updater import Updater
 
 RATE, MOMENTUM, MOMENTUM2, DECAY, DELTA = 0.1, 0.8, 0.95, 0.7, 1e-3
 
@@ -49,6 +52,68 @@ def spec():
     base = read_spec('net_param { layer { name: "d" type: "DummyData" top: "d" } }\n'
                      'lr_policy: "fixed" base_lr: 1 max_iter: 9\n')
     return dataclasses.replace(base, momentum=MOMENTUM, momentum2=MOMENTUM2, rms_decay=DECAY, delta=DELTA)
+
+
+class Entry:
+    """What `Updater` looks at, with the values and gradients that a test gives."""
+
+    def __init__(self, backend, values, lr_mult=1.0, decay_mult=1.0):
+        self.blob = Blob(values.shape, backend, values.dtype)
+        self.blob.data[...] = values
+        self.lr_mult, self.decay_mult = lr_mult, decay_mult
+
+
+@pytest.mark.parametrize("decay", ["none", "L2", "L1"])
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_updater_is_the_rule_with_clipping_and_decay(kind, decay, device, spec, rng):
+    spec = dataclasses.replace(spec, type=kind, clip_gradients=3.0, iter_size=2, regularization_type=decay[-2:],
+                               weight_decay=0.0 if decay == "none" else 0.05)
+    values = [rng.standard_normal(shape) for shape in ((70, 3, 11), (5,), (4, 3))]
+    values[1][2] = 0  # its sign is 0
+    entries = [Entry(get_backend(device), value, *mults) for value, mults in zip(values, ((1, 1), (2, 0.5), (0, 1)))]
+    updater = Updater(entries, spec)
+    mine = [[np.zeros(value.shape) for _ in range(HISTORIES[kind])] for value in values]
+    for t in range(3):
+        grads = [rng.standard_normal(value.shape) for value in values]
+        for entry, grad in zip(entries, grads):
+            entry.blob.diff[...] = grad
+        total = updater.sum_of_squares()
+        assert total == pytest.approx(sum((grad**2).sum() for grad in grads), rel=1e-12)
+        updater.apply(RATE, t, total)
+        for entry, grad, value, histories in zip(entries, grads, values, mine):
+            if not entry.lr_mult:
+                continue
+            grad *= clip_scale(total, 3.0) / 2
+            regularize(grad, value, spec.weight_decay * entry.decay_mult, spec.regularization_type)
+            RULES[kind](grad, histories, make_step(spec, RATE * entry.lr_mult, t))
+            value -= grad
+            np.testing.assert_allclose(entry.blob.host_grad(), grad, rtol=1e-10, atol=1e-14)
+    for entry, value, histories, ours in zip(entries, values, mine, updater.histories):
+        np.testing.assert_allclose(entry.blob.host(), value, rtol=1e-10, atol=1e-14)
+        for theirs, array in zip(histories, ours):
+            np.testing.assert_allclose(entry.blob.backend.to_numpy(array), theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_updates_of_shared_values_come_from_the_same_values(device, spec, rng):
+    backend, value = get_backend(device), rng.standard_normal(7)
+    entries = [Entry(backend, value), Entry(backend, value)]
+    entries[1].blob.share_data(entries[0].blob)
+    grads = rng.standard_normal((2, 7))
+    for entry, grad in zip(entries, grads):
+        entry.blob.diff[...] = grad
+    Updater(entries, dataclasses.replace(spec, weight_decay=0.5)).apply(RATE, 0, 1.0)
+    expected = value - RATE * (grads + 0.5 * value).sum(axis=0)
+    np.testing.assert_allclose(entries[1].blob.host(), expected, rtol=1e-12)
+
+
+def test_norm_of_huge_or_broken_gradients(device, spec):
+    entry = Entry(get_backend(device), np.zeros(5, np.float32))
+    updater = Updater([entry], spec)
+    assert updater.sum_of_squares() == 0
+    entry.blob.diff[...] = 1e30
+    assert updater.sum_of_squares() == pytest.approx(5e60, rel=1e-6)
+    entry.blob.diff[3] = np.nan
+    assert math.isnan(updater.sum_of_squares())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
