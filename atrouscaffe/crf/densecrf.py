@@ -438,7 +438,7 @@ def refine_on_device(image: Any, scores: Any, params: dict[str, Any], backend: A
         RGB.
     scores : (L, H, W) float32 array on the device
     params : dict
-        Arguments of `refine`: `preset`, `clip` and fields of `Preset`.
+        Arguments of `refine`: `preset`, `clip`, `relax` and fields of `Preset`.
     backend : CudaBackend
     labels : bool
         Return the most probable labels instead of the probabilities.
@@ -449,12 +449,14 @@ def refine_on_device(image: Any, scores: Any, params: dict[str, Any], backend: A
     """
     from atrouscaffe.crf.densecrf_cuda import energies_of_scores
 
-    rest = {name: value for name, value in params.items() if name not in ("preset", "clip", "exact")}
+    own = ("preset", "clip", "exact", "relax")
+    rest = {name: value for name, value in params.items() if name not in own}
     values = chosen_preset(params.get("preset", "paper"), rest)
     with backend.active():
         crf: Any = DenseCRF(energies_of_scores(scores, params.get("clip", 1e-5)), device=backend)
         crf.add_preset(image, values)
-        return crf.best_labels(values.iterations) if labels else crf.beliefs(values.iterations)
+        run = crf.best_labels if labels else crf.beliefs
+        return run(values.iterations, relax=params.get("relax", 1.0))
 
 
 def refine_scores(unary: np.ndarray, image: np.ndarray | None, position: Sequence[tuple[float, float]] = (),

@@ -142,6 +142,7 @@ class Segmenter:
                                 spec.path)
         self.names = class_names(self.classes)
         self._sizes = PassSizes(self.deploy, self._axes, self.classes, memory_budget, tile)
+        self._mean_there = self.net.backend.asarray(self.mean.reshape(-1))
         self._recorded: RecordedPass | None = None
         self._ran: tuple[int, int] | None = None
 
@@ -216,9 +217,9 @@ class Segmenter:
             probabilities = backend.xp.empty_like(scores)
             flat = (1, self.classes, scores.shape[1] * scores.shape[2])
             softmax(scores.reshape(flat), probabilities.reshape(flat))
-        probabilities, scores = backend.to_numpy(probabilities), backend.to_numpy(scores)
-        if self.crf is not None:
-            probabilities = self._refined(image, probabilities)
+            if self.crf is not None:
+                probabilities = self._refined(image, probabilities, scores)
+            probabilities, scores = backend.to_numpy(probabilities), backend.to_numpy(scores)
         return Segmentation(probabilities.argmax(0).astype(np.uint8), probabilities, scores)
 
     def labels(self, image: np.ndarray | str | Path) -> np.ndarray:
@@ -239,11 +240,11 @@ class Segmenter:
         ----------
         images : iterable of (H, W, 3) uint8, B, G, R
         """
-        if self.crf is not None:
+        if self.net.backend.name == "cpu":
             for image in images:
-                yield self(image).labels
-        elif self.net.backend.name == "cpu":
-            for image in images:
+                if self.crf is not None:
+                    yield self(image).labels
+                    continue
                 labels = np.empty(image.shape[:2], np.uint8)
                 self._label(image, self._pixels(image), labels)
                 yield labels
@@ -251,7 +252,13 @@ class Segmenter:
             yield from stream_labels(self.net.backend, images, self._pixels, self._label_on_device)
 
     def _label_on_device(self, pixels: Any, image: np.ndarray) -> Any:
-        labels = self.net.backend.xp.empty(image.shape[:2], np.uint8)
+        backend = self.net.backend
+        if self.crf is not None:
+            from atrouscaffe.crf.densecrf import refine_on_device
+
+            colours = pixels if pixels.shape[2] == 3 else backend.asarray(image)
+            return refine_on_device(colours[:, :, ::-1], self._scores(image, pixels), self.crf, backend, labels=True)
+        labels = backend.xp.empty(image.shape[:2], np.uint8)
         self._label(image, pixels, labels)
         return labels
 
@@ -262,9 +269,13 @@ class Segmenter:
         scores = self._coarse_scores(pixels, size, whole, tile)
         enlarged_labels(module_of(scores).ascontiguousarray(scores), whole, labels)
 
-    def _refined(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        from atrouscaffe.crf.densecrf import refine
+    def _refined(self, image: np.ndarray, probabilities: Any, scores: Any) -> Any:
+        """Return what the CRF makes of the probabilities, on the net's device."""
+        from atrouscaffe.crf.densecrf import refine, refine_on_device
 
+        backend = self.net.backend
+        if backend.name != "cpu":
+            return refine_on_device(backend.asarray(image)[:, :, ::-1], scores, self.crf or {}, backend)
         result = refine(np.ascontiguousarray(image[..., ::-1]), probabilities, **(self.crf or {}))
         return np.ascontiguousarray(result.probabilities, np.float32)
 
@@ -299,11 +310,13 @@ class Segmenter:
         with backend.active():
             return backend.to_numpy(self._scores(image))
 
-    def _scores(self, image: np.ndarray) -> Any:
-        """Return the net's scores of an image, (C, H, W) float32 on the net's device."""
+    def _scores(self, image: np.ndarray, pixels: Any = None) -> Any:
+        """Return the net's scores of an image, (C, H, W) float32 on the net's device, where `pixels` may be already."""
         size = image.shape[:2]
         whole, tile = self._sizes.of(size)
-        result = self._coarse_scores(self.net.backend.asarray(self._pixels(image)), size, whole, tile)
+        if pixels is None:
+            pixels = self.net.backend.asarray(self._pixels(image))
+        result = self._coarse_scores(pixels, size, whole, tile)
         xp = module_of(result)
         if result.shape[1:] != whole:
             enlarged = xp.empty((1, self.classes, *whole), np.float32)
@@ -319,7 +332,7 @@ class Segmenter:
 
     def _coarse_scores(self, pixels: Any, size: tuple[int, int], whole: tuple[int, int], tile: tuple[int, int]) -> Any:
         """Return the net's own scores of an image of `size`, (C, h, w), in one pass or by tiles; good for one pass."""
-        mean, reverse = self.net.backend.asarray(self.mean.reshape(-1)), self.channel_order == "rgb"
+        mean, reverse = self._mean_there, self.channel_order == "rgb"
         if tile == whole:
             self._reshape(whole)
             image_to_blob(pixels, mean, self.net.blobs[self.deploy.input].array, self.scale, reverse)

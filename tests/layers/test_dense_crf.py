@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from atrouscaffe.errors import DataError, LayerError, ShapeError
-from tests.check import check_layer, make_net
+from atrouscaffe.net import Net
+from atrouscaffe.spec import TEST
+from tests.check import check_layer, make_net, net_text
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.standard_normal((2, 3, 8, 9)).astype(np.float32)
@@ -123,3 +125,23 @@ def test_dense_crf_and_the_net_before_it_learn_together():
             blob.data[...] -= 3e-3 * blob.diff
             blob.diff[...] = 0
     assert losses[-1] < 0.5 * losses[0] and losses[-1] < losses[25] < losses[0]
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize("dialect, extra", [("v1", ""), ("v2", ""), ("v2", " output_probability: false")])
+def test_dense_crf_on_the_device_is_the_cpus(device, dialect, extra):
+    random = np.random.default_rng(5)
+    bottoms = {"x": SCORES, "size": SIZES, "im": IMAGES}
+    top = random.standard_normal(SCORES.shape).astype(np.float32)
+    found = []
+    for where in ("cpu", device):
+        net = Net(net_text(crf(KERNELS + extra), bottoms), TEST, dialect=dialect, device=where)
+        for name, array in bottoms.items():
+            net.blobs[name].data[...] = array
+        y = net.forward()["y"].copy()
+        net.blobs["y"].diff[...] = top
+        net.backward()
+        found.append((y, net.blobs["x"].diff.copy()))
+    for ours, theirs in zip(found[1], found[0]):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
+    assert not found[1][0][1, :, 5:].any() and not found[1][1][1, :, :, 7:].any()
