@@ -11,10 +11,10 @@ import operator
 import numpy as np
 
 from tests.stand_in import streams
-from tests.stand_in.errors import CUDARuntimeError
 from tests.stand_in.memory import MemoryPointer, alloc, device
 
 SCALARS = (bool, int, float, complex, np.generic)
+BASIC = (type(None), type(Ellipsis), slice, int, np.integer)
 KINDS = set("?bhilqBHILQefdFD")
 
 
@@ -322,9 +322,7 @@ def _key(key):
                 raise IndexError("arrays used as indices must be of integer or boolean type")
             result.append(part._a)
             basic = False
-        elif part is None or part is Ellipsis or isinstance(part, slice):
-            result.append(part)
-        elif isinstance(part, (int, np.integer)) and not isinstance(part, (bool, np.bool_)):
+        elif isinstance(part, BASIC) and not isinstance(part, bool):
             result.append(part)
         elif isinstance(part, list):
             streams.wait_for_host()
@@ -349,8 +347,7 @@ def compute(function, inputs, views=True):
 
     def wrap(value):
         if isinstance(value, (tuple, list)):
-            return type(value)(wrap(part) for part in value) if type(value) in (tuple, list) else \
-                tuple(wrap(part) for part in value)
+            return [wrap(part) for part in value] if isinstance(value, list) else tuple(wrap(part) for part in value)
         value = np.asarray(value)
         if value.dtype.char not in KINDS:
             raise TypeError(f"results of type {value.dtype} cannot be on the device")
@@ -441,7 +438,7 @@ def _operators():
                   "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift"}
 
     def usable(other):
-        return isinstance(other, (ndarray, *SCALARS)) or isinstance(other, np.ndarray)
+        return isinstance(other, (ndarray, np.ndarray, *SCALARS))
 
     def binary(call, reverse=False):
         def method(self, other):
@@ -449,6 +446,9 @@ def _operators():
                 return NotImplemented
             return call(other, self) if reverse else call(self, other)
         return method
+
+    def unary(call):
+        return lambda self: call(self)
 
     def in_place(call):
         def method(self, other):
@@ -464,10 +464,8 @@ def _operators():
                         "ne": "not_equal"}.items():
         setattr(ndarray, f"__{short}__", binary(ufunc(name)))
     for short, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
-        setattr(ndarray, f"__{short}__", lambda self, call=ufunc(name): call(self))
-    setattr(ndarray, "__matmul__", binary(lambda a, b: compute(lambda: operand(a) @ operand(b), [a, b], views=False)))
+        setattr(ndarray, f"__{short}__", unary(ufunc(name)))
+    ndarray.__matmul__ = binary(lambda a, b: compute(lambda: operand(a) @ operand(b), [a, b], views=False))
 
 
 _operators()
-
-__all__ = ["CUDARuntimeError", "ndarray"]

@@ -43,7 +43,7 @@ def _tf32(values):
     return np.where(np.isfinite(values), ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32), values)
 
 
-def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB, beta,  # noqa: N802
+def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB, beta,
                          C, Ctype, ldc, strideC, batchCount, computeType, algo):
     """c = alpha op(a) op(b) + beta c, with cuBLAS's meaning of every argument."""
     if handle != HANDLE:
@@ -90,7 +90,8 @@ def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 
     streams.submit(act, used)
 
 
-def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType, algo):  # noqa: N802
+def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType,
+           algo):
     """One product of `gemmStridedBatchedEx`."""
     gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 0, B, Btype, ldb, 0, beta, C, Ctype,
                          ldc, 0, 1, computeType, algo)

@@ -193,7 +193,7 @@ class RawKernel:
             else:
                 raise TypeError(f"Unsupported type {type(value)}")
             wanted = "pointer" if size < 0 else "f" if size >= 100 else "iub"
-            if kind != wanted and kind not in wanted or cell.dtype.itemsize != abs(size) % 100:
+            if (kind != wanted and kind not in wanted) or cell.dtype.itemsize != abs(size) % 100:
                 raise Fault(f"{where}: expected {'an array' if size < 0 else f'{size % 100} bytes of kind {wanted}'}, "
                             f"got {cell.dtype if kind != 'pointer' else 'an array'}")
             cells.append(np.array([cell]))

@@ -100,6 +100,8 @@ class Memory:
         self.ptr, self.size, self.device_id = block.start, block.size, 0
 
     def __del__(self):
+        if device is None:  # the interpreter is going
+            return
         pool = self._pool and self._pool()
         if pool is not None and not self.block.released:
             pool._give_back(self.block)
@@ -173,7 +175,8 @@ class MemoryPool:
         return self._limit
 
     def __del__(self):
-        self.free_all_blocks()
+        if device is not None:  # else the interpreter is going
+            self.free_all_blocks()
 
 
 class _Allocators:
