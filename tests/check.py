@@ -22,9 +22,11 @@ def net_text(layers: str, bottoms: Mapping[str, np.ndarray]) -> str:
 
 
 def make_net(layers: str, bottoms: Mapping[str, np.ndarray], *, phase: str = "TEST", dialect: str = "bvlc",
-             params: Mapping[str, Sequence[np.ndarray]] | None = None, dtype=np.float32, seed: int = 3) -> Net:
+             params: Mapping[str, Sequence[np.ndarray]] | None = None, dtype=np.float32, seed: int = 3,
+             device: str = "cpu") -> Net:
     """A net with these inputs; parameters that are not given are drawn from a normal distribution."""
-    net = Net(net_text(layers, bottoms), TRAIN if phase == "TRAIN" else TEST, dialect=dialect, dtype=dtype, seed=seed)
+    net = Net(net_text(layers, bottoms), TRAIN if phase == "TRAIN" else TEST, dialect=dialect, dtype=dtype, seed=seed,
+              device=device)
     draw = np.random.default_rng(seed)
     for name, blobs in net.params.items():
         for i, blob in enumerate(blobs):
@@ -38,7 +40,7 @@ def make_net(layers: str, bottoms: Mapping[str, np.ndarray], *, phase: str = "TE
 def check_layer(layers: str, bottoms: Mapping[str, np.ndarray], *, phase: str = "TEST", dialect: str = "bvlc",
                 params: Mapping[str, Sequence[np.ndarray]] | None = None,
                 reference: Callable | Mapping[str, np.ndarray] | None = None, gradient: bool = True,
-                constant: Sequence[str] = (), exact: bool = False, tolerance: float = 2e-6) -> Net:
+                constant: Sequence[str] = (), exact: bool = False, tolerance: float = 2e-6, device: str = "cpu") -> Net:
     """Check forward and backward of the layers in `layers` (prototxt text).
 
     Parameters
@@ -60,13 +62,15 @@ def check_layer(layers: str, bottoms: Mapping[str, np.ndarray], *, phase: str = 
         The outputs equal the reference in every bit.
     tolerance : float
         Of float32 outputs, relative to the largest value.
+    device : str
+        As the fixture of this name gives it.
 
     Returns
     -------
     Net
         The float32 net after forward.
     """
-    options = {"phase": phase, "dialect": dialect, "params": params}
+    options = {"phase": phase, "dialect": dialect, "params": params, "device": device}
     net = make_net(layers, bottoms, **options)
     values = {name: [blob.data.astype(np.float64) for blob in blobs] for name, blobs in net.params.items()}
     outputs = net.forward()
@@ -102,10 +106,10 @@ def learned(net: Net) -> list[tuple[str, int]]:
 
 
 def check_threads(layers: str, bottoms: Mapping[str, np.ndarray], gradient: bool, options: dict) -> None:
-    """Outputs and gradients are the same bits for one and three threads."""
+    """Outputs and gradients are the same bits for one and three threads; on another device, at every run."""
     results = []
     try:
-        for threads in (1, 3):
+        for threads in (1, 3):  # another device's threads start in another order at every launch
             set_num_threads(threads)
             net = make_net(layers, bottoms, **options)
             got = [array.tobytes() for array in net.forward().values()]
@@ -116,7 +120,7 @@ def check_threads(layers: str, bottoms: Mapping[str, np.ndarray], gradient: bool
             results.append(got)
     finally:
         set_num_threads(None)
-    assert results[0] == results[1], "results differ with the number of threads"
+    assert results[0] == results[1], "results differ with the number of threads, or from run to run"
 
 
 def check_gradient(layers: str, bottoms: Mapping[str, np.ndarray], constant: Sequence[str], options: dict,
@@ -153,16 +157,15 @@ def check_gradient(layers: str, bottoms: Mapping[str, np.ndarray], constant: Seq
         return sum(float((array * above[name]).sum()) for name, array in net.forward().items())
 
     for blob, what in places:
-        flat = blob.data.reshape(-1)
-        choice = np.random.default_rng(1).permutation(flat.size)[:MOST_PLACES]
+        choice = np.random.default_rng(1).permutation(blob.count)[:MOST_PLACES]
         scale = max(1.0, float(np.abs(found[what]).max(initial=0)))
         for place in choice:
-            middle = flat[place]
-            flat[place] = middle + STEP
+            middle = blob.data.reshape(-1)[place]
+            blob.data.reshape(-1)[place] = middle + STEP  # `data` is taken anew after each pass
             high = loss()
-            flat[place] = middle - STEP
+            blob.data.reshape(-1)[place] = middle - STEP
             low = loss()
-            flat[place] = middle
+            blob.data.reshape(-1)[place] = middle
             slope = (high - low) / (2 * STEP)
             got = float(found[what].reshape(-1)[place])
             assert abs(slope - got) < tolerance * scale, f"{what} at {place}: backward {got}, differences {slope}"

@@ -63,9 +63,9 @@ def compare(what: str, ours: np.ndarray, theirs: np.ndarray, about: dict, tolera
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale, err_msg=what)
 
 
-def run(case: Case, tolerance: float = 1e-4) -> None:
-    """Forward, backward, and compare all that was recorded."""
-    net = case.net()
+def run(case: Case, tolerance: float = 1e-4, **options) -> None:
+    """Forward, backward, and compare all that was recorded; options as `Net`'s."""
+    net = case.net(**options)
     for _ in range(case.about.get("forward_runs", 1)):
         net.forward()
     for name, array in case.group("out").items():

@@ -1,4 +1,4 @@
-"""Every recorded case of the original programs, forward and backward."""
+"""Every recorded case of the original programs, forward and backward, on every device."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RANDOM = {name for name, folder in FOLDERS.items() if not json.loads((folder / "
 
 
 @pytest.mark.parametrize("name", [name for name in FOLDERS if name not in RANDOM and name not in NOT_KEPT])
-def test_case_equals_the_recording(name, monkeypatch):
+def test_case_equals_the_recording(name, device, monkeypatch):
     monkeypatch.chdir(FOLDERS[name])
-    run(Case(FOLDERS[name]))
+    run(Case(FOLDERS[name]), device=device)
 
 
 def test_exceptions_are_few_and_real():
@@ -28,7 +28,7 @@ def test_exceptions_are_few_and_real():
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ORACLE / "nets").iterdir()))
-def test_slim_net_equals_the_recording(name, monkeypatch):
+def test_slim_net_equals_the_recording(name, device, monkeypatch):
     folder = ORACLE / "nets" / name
     monkeypatch.chdir(folder)
-    run(Case(folder))
+    run(Case(folder), device=device)

@@ -8,6 +8,7 @@ import numpy as np
 
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
+from atrouscaffe.ops.argmax import label_ranks
 from atrouscaffe.ops.elementwise import fold
 from atrouscaffe.ops.labels import read_labels
 from atrouscaffe.runtime.blob import Blob
@@ -58,22 +59,16 @@ class Accuracy(Layer):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Count the classes that come before each label."""
         outer, channels, inner = shape = self._split(bottom[0].shape)
-        x = bottom[0].data.reshape(shape)
-        labels = read_labels(bottom[1].data, channels, self.ignore).reshape(outer, 1, inner)
-        counted = (labels >= 0)[:, 0]
-        score = np.take_along_axis(x, np.maximum(labels, 0), axis=1)
-        if self.env.dialect == "bvlc":
-            before = (x >= score).sum(axis=1) - 1
-        else:
-            later = np.arange(channels)[None, :, None] > labels
-            before = ((x > score) | ((x == score) & later)).sum(axis=1)
-        right = (before < self.p.top_k) & counted
+        labels = read_labels(bottom[1].host(), channels, self.ignore).reshape(outer, inner)
+        before = label_ranks(bottom[0].array.reshape(shape), ctx.backend.asarray(labels), self.env.dialect == "bvlc")
+        counted = labels >= 0
+        right = (ctx.backend.to_numpy(before) < self.p.top_k) & counted
         total = int(counted.sum())
-        top[0].array[...] = right.sum() / total if total else 0
+        top[0].array[...] = float(right.sum() / total) if total else 0
         if len(top) > 1:
-            seen = np.bincount(labels[:, 0][counted], minlength=channels)
-            hit = np.bincount(labels[:, 0][right], minlength=channels)
-            top[1].array[...] = np.where(seen > 0, hit / np.maximum(seen, 1), 0)
+            seen = np.bincount(labels[counted], minlength=channels)
+            hit = np.bincount(labels[right], minlength=channels)
+            top[1].array[...] = ctx.backend.asarray(np.where(seen > 0, hit / np.maximum(seen, 1), 0))
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""

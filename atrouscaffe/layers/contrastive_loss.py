@@ -49,26 +49,28 @@ class ContrastiveLoss(Loss):
 
     def _pairs(self, bottom: Sequence[Blob]) -> tuple[Any, Any, Any]:
         """Return differences (N, C), squared distances (N) and which pairs are similar (N)."""
-        difference = self.items(bottom[0].data) - self.items(bottom[1].data)
-        return difference, (difference * difference).sum(axis=1), bottom[2].data.reshape(-1).astype(np.int64) != 0
+        difference = self.items(bottom[0].array) - self.items(bottom[1].array)
+        return difference, (difference * difference).sum(axis=1), bottom[2].array.reshape(-1).astype(np.int64) != 0
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss."""
+        xp = ctx.xp
         _, squared, similar = self._pairs(bottom)
-        gap = self.margin - (squared if self.legacy else np.sqrt(squared))
-        other = np.maximum(gap, 0)
-        loss = np.where(similar, squared, other if self.legacy else other * other)
+        gap = self.margin - (squared if self.legacy else xp.sqrt(squared))
+        other = xp.maximum(gap, 0)
+        loss = xp.where(similar, squared, other if self.legacy else other * other)
         top[0].array[...] = loss.sum(dtype=np.float64) / len(squared) / 2
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write plus and minus the pairs' differences, scaled."""
+        xp = ctx.xp
         difference, squared, similar = self._pairs(bottom)
-        distance = np.sqrt(squared)
+        distance = xp.sqrt(squared)
         if self.legacy:
-            push = np.where(self.margin - squared > 0, -1, 0)
+            push = xp.where(self.margin - squared > 0, -1, 0)
         else:
-            push = -np.maximum(self.margin - distance, 0) / (distance + SMALLEST_DISTANCE)
-        factor = np.where(similar, 1, push) * (self.weight(top) / len(squared))
+            push = -xp.maximum(self.margin - distance, 0) / (distance + SMALLEST_DISTANCE)
+        factor = xp.where(similar, 1, push) * (self.weight(top) / len(squared))
         grad = (difference * factor[:, None]).astype(bottom[0].dtype)
         for i, sign in enumerate((1, -1)):
             if ctx.propagate[i]:

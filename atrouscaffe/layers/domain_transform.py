@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from atrouscaffe.errors import DataError, LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
 from atrouscaffe.ops.domain_transform import DomainTransform as Filter
@@ -64,7 +62,7 @@ class DomainTransform(Layer):
     def _sizes(bottom: Sequence[Blob]) -> list[tuple[int, int]]:
         sizes = []
         height, width = bottom[0].shape[2:]
-        for n, (h, w) in enumerate(np.asarray(bottom[2].data).reshape(-1, 2).tolist()):
+        for n, (h, w) in enumerate(bottom[2].host().reshape(-1, 2).tolist()):
             if not (0 <= h <= height and 0 <= w <= width):
                 raise DataError(f"bottom[2]: expected at most {height}x{width}, got {h:g}x{w:g} for image {n}")
             sizes.append((int(h), int(w)))
@@ -76,7 +74,7 @@ class DomainTransform(Layer):
         y[...] = x
         kept = []
         for n, size in enumerate(self._sizes(bottom)):
-            steps = self.filter.steps(x.shape[1:], x.dtype) if ctx.keeps and self.has_backward else None
+            steps = self.filter.steps(x[n]) if ctx.keeps and self.has_backward else None
             self.filter.filter(y[n], edges[n, 0], size, steps)
             kept.append(steps)
         ctx.saved["steps"] = kept

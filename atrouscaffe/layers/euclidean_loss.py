@@ -10,6 +10,7 @@ import numpy as np
 from atrouscaffe.layers.base import Context, Shape, register
 from atrouscaffe.layers.loss import Loss
 from atrouscaffe.ops.elementwise import spread
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["EuclideanLoss"]
@@ -47,8 +48,9 @@ class EuclideanLoss(Loss):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss; squares are added up in float64."""
-        difference = (bottom[0].data.reshape(-1) - bottom[1].data.reshape(-1)).astype(np.float64)
-        mean = float(difference @ difference) / self._divisor(bottom[0])
+        difference = (bottom[0].array.reshape(-1) - bottom[1].array.reshape(-1)).astype(np.float64)
+        total = (difference * difference).sum() if on_device(difference) else float(difference @ difference)
+        mean = total / self._divisor(bottom[0])
         loss = math.sqrt(mean) if self.root else 0.5 * mean
         ctx.saved["loss"] = loss
         top[0].array[...] = loss

@@ -30,23 +30,23 @@ class HingeLoss(Loss):
         super().check_bottoms(bottoms)
         self.check_one_label_each(bottoms)
 
-    def _margins(self, bottom: Sequence[Blob]) -> tuple[Any, Any]:
+    def _margins(self, ctx: Context, bottom: Sequence[Blob]) -> tuple[Any, Any]:
         """Return max(0, 1 - t x) and t, both (items, classes)."""
-        x = self.items(bottom[0].data)
-        labels = read_labels(bottom[1].data, x.shape[1]).reshape(-1)
-        sign = np.full(x.shape, -1, x.dtype)
-        sign[np.arange(len(x)), labels] = 1
-        return np.maximum(0, 1 - sign * x), sign
+        xp, x = ctx.xp, self.items(bottom[0].array)
+        labels = ctx.backend.asarray(read_labels(bottom[1].host(), x.shape[1]).reshape(-1))
+        sign = xp.full(x.shape, -1, x.dtype)
+        sign[xp.arange(len(x)), labels] = 1
+        return xp.maximum(0, 1 - sign * x), sign
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss."""
-        margins, _ = self._margins(bottom)
+        margins, _ = self._margins(ctx, bottom)
         total = margins if self.p.norm == "L1" else margins * margins
         top[0].array[...] = total.sum(dtype=np.float64) / len(margins)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write -t where the margin is violated, times twice the margin with L2."""
         if ctx.propagate[0]:
-            margins, sign = self._margins(bottom)
-            slope = np.sign(margins) if self.p.norm == "L1" else 2 * margins
+            margins, sign = self._margins(ctx, bottom)
+            slope = ctx.xp.sign(margins) if self.p.norm == "L1" else 2 * margins
             bottom[0].grad[...] = (-sign * slope * (self.weight(top) / len(margins))).reshape(bottom[0].shape)

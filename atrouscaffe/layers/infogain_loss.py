@@ -83,24 +83,24 @@ class InfogainLoss(Loss):
         self.check_bottoms(bottoms)
         return [(), tuple(bottoms[0])][: max(1, len(self.spec.tops))]
 
-    def _rows(self, bottom: Sequence[Blob], labels: np.ndarray) -> np.ndarray:
+    def _rows(self, ctx: Context, bottom: Sequence[Blob], labels: Any) -> Any:
         """Return the matrix row of each label, 0 for ignored ones, (outer, classes, inner)."""
         classes = self._split(bottom[0].shape)[1]
-        matrix = self.matrix if self.matrix is not None else bottom[2].data
+        matrix = ctx.backend.asarray(self.matrix) if self.matrix is not None else bottom[2].array
         rows = matrix.astype(bottom[0].dtype).reshape(classes, classes)[labels]  # (outer, inner, classes)
         rows[labels < 0] = 0
-        return np.moveaxis(rows, 2, 1)
+        return ctx.xp.moveaxis(rows, 2, 1)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss, and the softmax where a second top wants it."""
         outer, classes, inner = shape = self._split(bottom[0].shape)
-        labels = read_labels(bottom[1].data, classes, self.ignore).reshape(outer, inner)
-        p = bottom[0].data.reshape(shape)
+        labels = read_labels(bottom[1].host(), classes, self.ignore).reshape(outer, inner)
+        xp, p = ctx.xp, bottom[0].array.reshape(shape)
         if self.own_softmax:
-            p = np.empty_like(p) if len(top) < 2 else top[1].data.reshape(shape)
-            softmax(bottom[0].data.reshape(shape), p)
-        rows = self._rows(bottom, labels)
-        loss = -np.sum(rows * np.log(np.maximum(p, SMALLEST_PROBABILITY)), dtype=np.float64)
+            p = xp.empty_like(p) if len(top) < 2 else top[1].array.reshape(shape)
+            softmax(bottom[0].array.reshape(shape), p)
+        rows = self._rows(ctx, bottom, ctx.backend.asarray(labels))
+        loss = -xp.sum(rows * xp.log(xp.maximum(p, SMALLEST_PROBABILITY)), dtype=np.float64)
         valid = float(np.count_nonzero(labels >= 0))
         divisor = normalizer(self.mode, outer, inner, valid) if self.own_softmax else float(max(1, outer))
         top[0].array[...] = loss / divisor
@@ -112,9 +112,9 @@ class InfogainLoss(Loss):
             return
         shape = self._split(bottom[0].shape)
         rows, factor = ctx.saved["rows"], self.weight(top) / ctx.saved["divisor"]
-        x, dx = bottom[0].data.reshape(shape), bottom[0].grad.reshape(shape)
+        x, dx = bottom[0].array.reshape(shape), bottom[0].grad.reshape(shape)
         if not self.own_softmax:
-            dx[...] = -factor * rows / np.maximum(x, SMALLEST_PROBABILITY)
+            dx[...] = -factor * rows / ctx.xp.maximum(x, SMALLEST_PROBABILITY)
             return
         softmax(x, dx)
 
@@ -124,4 +124,4 @@ class InfogainLoss(Loss):
             part -= row
             part *= factor
 
-        over_tiles(shape, work)
+        over_tiles(shape, work, ctx.xp)

@@ -7,6 +7,7 @@ from typing import Any
 
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import GLOBAL, Layer, Reach, Shape
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import Fields
 
@@ -55,9 +56,13 @@ class Loss(Layer):
         self.want_count((bottoms[0][0],), bottoms[1], "bottom[1]")
 
     @staticmethod
-    def weight(top: Sequence[Blob]) -> float:
-        """Return the gradient at the loss itself: its loss weight, or what somebody wrote there."""
-        return float(top[0].grad.reshape(-1)[0])
+    def weight(top: Sequence[Blob]) -> Any:
+        """Return the gradient at the loss itself: its loss weight, or what somebody wrote there.
+
+        A number, or an array of shape () on the device, for which nobody need wait.
+        """
+        grad = top[0].grad
+        return grad.reshape(()) if on_device(grad) else float(grad.reshape(-1)[0])
 
     @staticmethod
     def items(array: Any) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from typing import Any
 
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Context, Layer, Reach, Shape, register
 from atrouscaffe.ops.lrn import lrn_across, lrn_across_backward
 from atrouscaffe.ops.pool import average_pool
+from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["LRN"]
@@ -47,10 +47,10 @@ class LRN(Layer):
             raise ShapeError(f"bottom[0]: expected at least one value, got shape {bottoms[0]}")
         return [bottoms[0]]
 
-    def _mean(self, values: np.ndarray) -> np.ndarray:
+    def _mean(self, values: Any) -> Any:
         """Average over local_size x local_size pixels; its own adjoint."""
         window = Window(self.p.local_size, 1, self.p.local_size // 2)
-        out = np.empty_like(values)
+        out = module_of(values).empty_like(values)
         average_pool(values, out, (window, window))
         return out
 
@@ -61,7 +61,7 @@ class LRN(Layer):
             scale = self._mean(x * x)
             scale *= p.alpha
             scale += 1
-            np.multiply(x, np.power(scale, -p.beta, out=scale), out=y)
+            ctx.xp.multiply(x, ctx.xp.power(scale, -p.beta, out=scale), out=y)
         else:
             planes = (*x.shape[:2], x.shape[2] * x.shape[3])
             lrn_across(x.reshape(planes), y.reshape(planes), p.local_size, p.alpha, p.beta, p.k)
@@ -73,11 +73,11 @@ class LRN(Layer):
             scale = self._mean(x * x)
             scale *= p.alpha
             scale += 1
-            power = np.power(scale, -p.beta)
+            power = ctx.xp.power(scale, -p.beta)
             spread = self._mean(dy * x * power / scale)
             spread *= x
             spread *= -2 * p.alpha * p.beta
-            np.multiply(dy, power, out=dx)
+            ctx.xp.multiply(dy, power, out=dx)
             dx += spread
         else:
             planes = (*x.shape[:2], x.shape[2] * x.shape[3])

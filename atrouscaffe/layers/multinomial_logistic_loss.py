@@ -32,15 +32,15 @@ class MultinomialLogisticLoss(Loss):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss."""
-        p = self.items(bottom[0].data)
-        labels = read_labels(bottom[1].data, p.shape[1]).reshape(-1)
-        chosen = np.maximum(p[np.arange(len(p)), labels], SMALLEST_PROBABILITY)
+        xp, p = ctx.xp, self.items(bottom[0].array)
+        labels = ctx.backend.asarray(read_labels(bottom[1].host(), p.shape[1]).reshape(-1))
+        chosen = xp.maximum(p[xp.arange(len(p)), labels], SMALLEST_PROBABILITY)
         ctx.saved.update(labels=labels, chosen=chosen)
-        top[0].array[...] = -np.log(chosen).sum(dtype=np.float64) / len(p)
+        top[0].array[...] = -xp.log(chosen).sum(dtype=np.float64) / len(p)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write -1 / p at the label, 0 elsewhere."""
         if ctx.propagate[0]:
             grad = self.items(bottom[0].grad)
             grad[...] = 0
-            grad[np.arange(len(grad)), ctx.saved["labels"]] = -self.weight(top) / len(grad) / ctx.saved["chosen"]
+            grad[ctx.xp.arange(len(grad)), ctx.saved["labels"]] = -self.weight(top) / len(grad) / ctx.saved["chosen"]

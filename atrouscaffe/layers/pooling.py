@@ -69,7 +69,7 @@ class Pooling(Layer):
             if len(top) > 1:
                 top[1].array[...] = pool.max_indices(x, y.shape, windows)
         elif ctx.phase == TRAIN:
-            chance = ctx.rng.random(y.shape, dtype=np.float32).astype(x.dtype)
+            chance = ctx.backend.asarray(ctx.rng.random(y.shape, dtype=np.float32).astype(x.dtype))
             ctx.saved["picked"] = pool.stochastic_pick(x, chance, y, windows)
         else:
             pool.stochastic_average(x, y, windows)
@@ -81,9 +81,9 @@ class Pooling(Layer):
         if self.p.pool == "AVE":
             pool.average_backward(dy, dx, windows)
         elif self.p.pool == "MAX":
-            pool.max_backward(dy, pool.max_indices(bottom[0].array, dy.shape, windows), dx)
+            pool.max_backward(dy, pool.max_indices(bottom[0].array, dy.shape, windows), dx, windows)
         elif ctx.phase == TRAIN:
-            pool.max_backward(dy, ctx.saved["picked"], dx)
+            pool.max_backward(dy, ctx.saved["picked"], dx, windows)
         else:
             pool.stochastic_average_backward(bottom[0].array, top[0].array, dy, dx, windows)
 

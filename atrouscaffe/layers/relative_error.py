@@ -30,8 +30,8 @@ class RelativeError(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the error; squares are added up in float64."""
-        a, b = (blob.data.astype(np.float64) for blob in bottom)
-        top[0].array[...] = np.sqrt(np.mean((a - b) ** 2) / max(np.mean(b**2), SMALLEST_POWER))
+        xp, (a, b) = ctx.xp, (blob.array.astype(np.float64) for blob in bottom)
+        top[0].array[...] = xp.sqrt(xp.mean((a - b) ** 2) / xp.maximum(xp.mean(b**2), SMALLEST_POWER))
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""

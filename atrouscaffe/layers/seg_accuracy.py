@@ -47,8 +47,8 @@ class SegAccuracy(Layer):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Add this batch to the confusion matrix and write the three measures."""
         n, classes, h, w = bottom[0].shape
-        labels = read_labels(bottom[1].data, classes, self.ignore).reshape(n, h * w)
-        found = argmax(bottom[0].data.reshape(n, classes, h * w))
+        labels = read_labels(bottom[1].host(), classes, self.ignore).reshape(n, h * w)
+        found = ctx.backend.to_numpy(argmax(bottom[0].array.reshape(n, classes, h * w)))
         counted = labels >= 0
         pairs = labels[counted].astype(np.int64) * classes + found[counted]
         matrix = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -60,7 +60,7 @@ class SegAccuracy(Layer):
                                      "with reset: false the number of classes must stay")
                 matrix = matrix + np.asarray(before)
             ctx.state["confusion"] = matrix.tolist()
-        top[0].array[...] = np.reshape(measures(matrix), (1, 1, 1, 3))
+        top[0].array[...] = ctx.backend.asarray(np.reshape(measures(matrix), (1, 1, 1, 3)))
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""

@@ -40,12 +40,12 @@ class SigmoidCrossEntropyLoss(Loss):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss: max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow."""
-        x, target = bottom[0].data.reshape(-1), bottom[1].data.reshape(-1)
-        loss = np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * target
+        xp, x, target = ctx.xp, bottom[0].array.reshape(-1), bottom[1].array.reshape(-1)
+        loss = xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0) - x * target
         valid = x.size
         if self.ignore is not None:
-            counted = target.astype(np.int64) != self.ignore
-            loss, valid = loss[counted], int(np.count_nonzero(counted))
+            counted = bottom[1].host().reshape(-1).astype(np.int64) != self.ignore
+            loss, valid = loss[ctx.backend.asarray(counted)], int(np.count_nonzero(counted))
         outer = bottom[0].shape[0]
         divisor = normalizer(self.mode, outer, x.size // max(1, outer), float(valid))
         ctx.saved["divisor"] = divisor

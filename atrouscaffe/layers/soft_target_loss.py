@@ -61,7 +61,7 @@ class SoftTargetLoss(Loss):
         """Return which pixels count, (outer, inner) bool, None where all do."""
         if len(bottom) < 3:
             return None
-        return bottom[2].array.reshape(outer, inner) != self.ignore
+        return bottom[2].host().reshape(outer, inner) != self.ignore
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss."""
@@ -69,6 +69,7 @@ class SoftTargetLoss(Loss):
         counted = self._counted(bottom, outer, inner)
         valid = float(outer * inner if counted is None else counted.sum())
         divisor = normalizer(self.mode, outer, inner, valid)
+        counted = None if counted is None else ctx.backend.asarray(counted)
         total = soft_cross_entropy(bottom[0].array.reshape(shape), bottom[1].array.reshape(shape), counted,
                                    self.temperature)
         top[0].array[...] = total * self.temperature**2 / divisor

@@ -104,7 +104,7 @@ class SoftmaxWithLoss(Loss):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write the loss, and the softmax where a second top wants it."""
         outer, channels, inner = shape = fold(bottom[0].shape, self._axis(bottom[0].shape))
-        labels = read_labels(bottom[1].data, channels, self.ignore).reshape(outer, inner)
+        labels = read_labels(bottom[1].host(), channels, self.ignore).reshape(outer, inner)
         weights = None
         valid = float(np.count_nonzero(labels >= 0))
         if self.class_weights:
@@ -113,6 +113,8 @@ class SoftmaxWithLoss(Loss):
             if self.by_weight:
                 valid = float(weights.sum(dtype=np.float64))
         divisor = (valid or 1.0) if self.by_weight else normalizer(self.mode, outer, inner, valid)
+        labels = ctx.backend.asarray(labels)
+        weights = None if weights is None else ctx.backend.asarray(weights)
         x = bottom[0].array.reshape(shape)
         top[0].array[...] = cross_entropy(x, labels, weights) / divisor
         if len(top) > 1:

@@ -85,7 +85,7 @@ class SPP(Layer):
         for windows, shape, columns in self._parts(top[0].grad, dx.shape):
             dy = ctx.xp.ascontiguousarray(columns).reshape(shape)
             if self.p.pool == "MAX":
-                pool.max_backward(dy, pool.max_indices(bottom[0].array, shape, windows), part)
+                pool.max_backward(dy, pool.max_indices(bottom[0].array, shape, windows), part, windows)
             else:
                 pool.average_backward(dy, part, windows)
             dx += part

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from atrouscaffe.errors import DataError, LayerError, ShapeError
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import Context, Layer, Reach, Shape, register
+from atrouscaffe.ops.unpool import unpool, unpool_backward
 from atrouscaffe.runtime.blob import Blob
-from atrouscaffe.runtime.threads import parallel
 
 __all__ = ["Upsample"]
 
@@ -69,31 +67,13 @@ class Upsample(Layer):
         """Not the mask."""
         return bottom == 0
 
-    def _places(self, mask: np.ndarray, pixels: int) -> np.ndarray:
-        """Return the mask (planes, H*W) as indices, checked."""
-        if mask.size and not (mask.min() >= 0 and mask.max() < pixels):  # also false for NaN
-            raise DataError(f"bottom[1] (mask): expected indices 0 to {pixels - 1}, got {mask.min():g} to "
-                            f"{mask.max():g}; the output must be as large as the input of the mask's pooling")
-        return mask.reshape(mask.shape[0] * mask.shape[1], -1).astype(np.intp)
-
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
-        """Scatter."""
-        x, y = bottom[0].array, top[0].array
-        planes = y.reshape(y.shape[0] * y.shape[1], -1)
-        places, values = self._places(bottom[1].array, planes.shape[1]), x.reshape(len(planes), -1)
-
-        def work(p: int) -> None:
-            planes[p] = 0
-            planes[p, places[p]] = values[p]
-
-        parallel(work, len(planes))
+        """Put values in their places."""
+        unpool(bottom[0].array, bottom[1].array, top[0].array)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
-        """Gather."""
-        dy, dx = top[0].grad, bottom[0].grad
-        planes = dy.reshape(dy.shape[0] * dy.shape[1], -1)
-        places, gradients = self._places(bottom[1].array, planes.shape[1]), dx.reshape(len(planes), -1)
-        parallel(lambda p: np.take(planes[p], places[p], out=gradients[p], mode="clip"), len(planes))
+        """Fetch from the places."""
+        unpool_backward(top[0].grad, bottom[1].array, bottom[0].grad)
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """A pixel comes from the window above it, whose place only the mask knows exactly."""

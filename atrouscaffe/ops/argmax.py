@@ -1,4 +1,7 @@
-"""Largest channels, with Caffe's rule for ties: pairs (value, index) are sorted, so the larger index wins."""
+"""Largest channels, with Caffe's rule for ties: pairs (value, index) are sorted, so the larger index wins.
+
+Arrays on a CUDA device go to `argmax_cuda`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.ops.elementwise import over_tiles
+from atrouscaffe.runtime.backend import on_device
 
-__all__ = ["argmax", "top_channels"]
+__all__ = ["argmax", "label_ranks", "top_channels"]
 
 
-def argmax(x: Any) -> np.ndarray:
+def argmax(x: Any) -> Any:
     """Return the channel with the largest value of each pixel; of equal ones the last.
 
     Parameters
@@ -22,6 +26,10 @@ def argmax(x: Any) -> np.ndarray:
     -------
     (outer, inner) int32
     """
+    if on_device(x):
+        from atrouscaffe.ops import argmax_cuda
+
+        return argmax_cuda.argmax(x)
     outer, channels, inner = x.shape
     out = np.zeros((outer, inner), np.int32)
 
@@ -37,7 +45,7 @@ def argmax(x: Any) -> np.ndarray:
     return out
 
 
-def top_channels(x: Any, k: int) -> np.ndarray:
+def top_channels(x: Any, k: int) -> Any:
     """Return the `k` largest channels of each pixel, largest first.
 
     Parameters
@@ -51,6 +59,10 @@ def top_channels(x: Any, k: int) -> np.ndarray:
     """
     if k == 1:
         return argmax(x)[:, None, :]
+    if on_device(x):
+        from atrouscaffe.ops import argmax_cuda
+
+        return argmax_cuda.top_channels(x, k)
     outer, _, inner = x.shape
     out = np.zeros((outer, k, inner), np.int32)
 
@@ -60,3 +72,30 @@ def top_channels(x: Any, k: int) -> np.ndarray:
 
     over_tiles(x.shape, work)
     return out
+
+
+def label_ranks(x: Any, labels: Any, all_equal: bool = False) -> Any:
+    """Return how many channels come before the label's: larger ones, and of equal ones those of larger index.
+
+    Parameters
+    ----------
+    x : (outer, channels, inner) float32 or float64
+    labels : (outer, inner) int32
+        The rank of a negative label means nothing.
+    all_equal : bool
+        Channels of smaller index come before an equal label, too.
+
+    Returns
+    -------
+    (outer, inner) integers
+    """
+    if on_device(x):
+        from atrouscaffe.ops import argmax_cuda
+
+        return argmax_cuda.label_ranks(x, labels, all_equal)
+    labels = labels[:, None, :]
+    score = np.take_along_axis(x, np.maximum(labels, 0), axis=1)
+    if all_equal:
+        return (x >= score).sum(axis=1) - 1
+    later = np.arange(x.shape[1])[None, :, None] > labels
+    return ((x > score) | ((x == score) & later)).sum(axis=1)

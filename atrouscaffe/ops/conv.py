@@ -31,7 +31,7 @@ from atrouscaffe.ops.workspace import TILE_BYTES, scratch
 from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient", "is_direct"]
 
 DIRECT_CHANNELS = 4  # up to as many channels a group (in and out), compiled loops beat matrix products
 FEWEST_TASKS = 4
@@ -70,7 +70,7 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
 
         conv_cuda.conv_forward(x, weight, bias, y, windows, group, relu)
         return
-    if _is_direct(weight, y.shape[1], group):
+    if is_direct(weight, y.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(y.shape)
         geo = geo_of(windows)
@@ -129,7 +129,7 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         conv_cuda.conv_transpose(dy, weight, bias, x, windows, group)
         return
     geo = geo_of(windows)
-    if _is_direct(weight, dy.shape[1], group):
+    if is_direct(weight, dy.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(x.shape)
         parallel(lambda i: direct_adjoint(dy, weight, flat_bias, x, *blocks[i], geo), len(blocks))
@@ -187,7 +187,7 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
         conv_cuda.conv_weight_gradient(x, dy, dweight, windows, group)
         return
     geo = geo_of(windows)
-    if _is_direct(dweight, dy.shape[1], group):
+    if is_direct(dweight, dy.shape[1], group):
         blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
         parallel(lambda i: direct_weight(x, dy, dweight, *blocks[i], geo), len(blocks))
         return
@@ -260,7 +260,8 @@ def _is_pointwise(windows: Sequence[Window]) -> bool:
     return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
 
 
-def _is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
+def is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
+    """Whether groups have so few channels, in and out, that loops beat matrix products."""
     return group > 1 and weight.shape[1] <= DIRECT_CHANNELS and outputs // group <= DIRECT_CHANNELS
 
 

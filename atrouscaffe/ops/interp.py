@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from atrouscaffe.ops import interp_cpu
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["resize", "resize_adjoint", "source_positions"]
@@ -61,6 +62,11 @@ def resize(x: np.ndarray, y: np.ndarray, crop: tuple[int, int] = (0, 0)) -> None
     if inner.shape == y.shape:
         y[...] = inner
         return
+    if on_device(x):
+        from atrouscaffe.ops import interp_cuda
+
+        interp_cuda.resize(x, y, crop)
+        return
     planes, out = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *y.shape[2:])
     tables = _tables(x.shape[2:], y.shape[2:], crop, x.dtype)
     blocks = chunks(out.shape[0] * out.shape[1], max(1, 32768 // max(1, out.shape[2])))
@@ -70,8 +76,13 @@ def resize(x: np.ndarray, y: np.ndarray, crop: tuple[int, int] = (0, 0)) -> None
 def resize_adjoint(dy: np.ndarray, dx: np.ndarray, crop: tuple[int, int] = (0, 0)) -> None:
     """Overwrite dx (N, C, H, W) with the adjoint of `resize`; each task owns its planes."""
     begin, end = crop
-    dx[...] = 0
     inner = dx[:, :, begin : dx.shape[2] - end, begin : dx.shape[3] - end]
+    if on_device(dx) and inner.shape != dy.shape:
+        from atrouscaffe.ops import interp_cuda
+
+        interp_cuda.resize_adjoint(dy, dx, crop)
+        return
+    dx[...] = 0
     if inner.shape == dy.shape:
         inner[...] = dy
         return

@@ -1,13 +1,14 @@
 """Local response normalisation across channels.
 
 ``y = x * s ** -beta`` with ``s = k + alpha/n * (sum of x**2 over n channels around)``; channels
-beyond the first and last count as zero. Source: ``lrn_layer.cpp``.
+beyond the first and last count as zero. Source: ``lrn_layer.cpp``. Arrays on a CUDA device go to `lrn_cuda`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["lrn_across", "lrn_across_backward"]
@@ -39,6 +40,11 @@ def lrn_across(x: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: floa
         Odd.
     alpha, beta, k : float
     """
+    if on_device(x):
+        from atrouscaffe.ops import lrn_cuda
+
+        lrn_cuda.lrn_across(x, y, size, alpha, beta, k)
+        return
     pieces = _pieces(x)
 
     def work(i: int) -> None:
@@ -55,6 +61,11 @@ def lrn_across(x: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: floa
 def lrn_across_backward(x: np.ndarray, dy: np.ndarray, dx: np.ndarray, size: int, alpha: float, beta: float,
                         k: float) -> None:
     """Write ``dx = dy s**-beta - 2 alpha beta / n * x * (window sum of dy*x*s**(-beta-1))``; shapes as above."""
+    if on_device(x):
+        from atrouscaffe.ops import lrn_cuda
+
+        lrn_cuda.lrn_across_backward(x, dy, dx, size, alpha, beta, k)
+        return
     pieces = _pieces(x)
 
     def work(i: int) -> None:

@@ -1,7 +1,7 @@
 """Pooling: MAX, AVE and STOCHASTIC windows over the planes of a blob.
 
 Source: ``pooling_layer.cpp`` and, for STOCHASTIC, ``pooling_layer.cu`` of the forks (their CPU code
-has no stochastic pooling).
+has no stochastic pooling). Arrays on a CUDA device go to `pool_cuda`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import pool_cpu
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["average_backward", "average_pool", "max_backward", "max_indices", "max_pool", "pool_shape",
@@ -60,6 +61,11 @@ def max_pool(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> None:
     windows : sequence of Window
         Along height and width.
     """
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.max_pool(x, y, windows)
+        return
     planes, out, geo = _planes(x), _planes(y), _geo(windows)
     blocks = _blocks(planes)
     parallel(lambda i: pool_cpu.max_forward(planes, out, *blocks[i], geo), len(blocks))
@@ -73,6 +79,10 @@ def max_indices(x: np.ndarray, shape: Sequence[int], windows: Sequence[Window]) 
     (\\*shape) int32 array
         ``h*W + w`` inside the plane, -1 for a window without a value above -FLT_MAX.
     """
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        return pool_cuda.max_indices(x, shape, windows)
     planes, geo = _planes(x), _geo(windows)
     indices = np.empty(tuple(shape), np.int32)
     flat, blocks = _planes(indices), _blocks(planes)
@@ -80,8 +90,13 @@ def max_indices(x: np.ndarray, shape: Sequence[int], windows: Sequence[Window]) 
     return indices
 
 
-def max_backward(dy: np.ndarray, indices: np.ndarray, dx: np.ndarray) -> None:
+def max_backward(dy: np.ndarray, indices: np.ndarray, dx: np.ndarray, windows: Sequence[Window]) -> None:
     """Overwrite dx (N, C, H, W) with each window's dy at the pixel that `indices` (as dy) names."""
+    if on_device(dy):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.max_backward(dy, indices, dx, windows)
+        return
     planes, tops, where = _planes(dx), _planes(dy), _planes(indices)
     blocks = _blocks(planes)
     parallel(lambda i: pool_cpu.max_backward(tops, where, planes, *blocks[i]), len(blocks))
@@ -92,6 +107,11 @@ def average_pool(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> Non
 
     Shapes as in `max_pool`.
     """
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.average_pool(x, y, windows)
+        return
     planes, out, geo = _planes(x), _planes(y), _geo(windows)
     blocks = _blocks(planes)
     parallel(lambda i: pool_cpu.average_forward(planes, out, *blocks[i], geo), len(blocks))
@@ -99,6 +119,11 @@ def average_pool(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> Non
 
 def average_backward(dy: np.ndarray, dx: np.ndarray, windows: Sequence[Window]) -> None:
     """Overwrite dx (N, C, H, W) with the adjoint of `average_pool`."""
+    if on_device(dy):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.average_backward(dy, dx, windows)
+        return
     planes, tops, geo = _planes(dx), _planes(dy), _geo(windows)
     blocks = _blocks(planes)
     parallel(lambda i: pool_cpu.average_backward(tops, planes, *blocks[i], geo), len(blocks))
@@ -133,13 +158,18 @@ def stochastic_pick(x: np.ndarray, chance: np.ndarray, y: np.ndarray, windows: S
     Returns
     -------
     (N, C, out_h, out_w) int32 array
-        Index of each choice inside its plane, for `max_backward`.
+        Index of each choice inside its plane, for `max_backward`; -1 for a window outside the image.
     """
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        return pool_cuda.stochastic_pick(x, chance, y, windows)
     h, w = windows
     planes, out, draws = _planes(x), _planes(y), _planes(chance)
     indices = np.empty(out.shape, np.int32)
     rows = (np.arange(out.shape[1]) * h.stride)[:, None]
     columns = (np.arange(out.shape[2]) * w.stride)[None, :]
+    outside = (rows >= x.shape[-2]) | (columns >= x.shape[-1])
 
     def work(p: int) -> None:
         taps = _taps(planes[p], out.shape[1:], windows)
@@ -147,6 +177,7 @@ def stochastic_pick(x: np.ndarray, chance: np.ndarray, y: np.ndarray, windows: S
         pick = np.argmax(running >= (draws[p] * running[:, :, -1])[:, :, None], axis=2)
         out[p] = np.take_along_axis(taps, pick[:, :, None], 2)[:, :, 0]
         indices[p] = (rows + pick // w.kernel) * x.shape[-1] + columns + pick % w.kernel
+        indices[p][outside] = -1
 
     parallel(work, len(planes))
     return indices.reshape(y.shape)
@@ -154,6 +185,11 @@ def stochastic_pick(x: np.ndarray, chance: np.ndarray, y: np.ndarray, windows: S
 
 def stochastic_average(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> None:
     """Write the expectation of `stochastic_pick`: sum of squares over sum (TEST). Shapes as there."""
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.stochastic_average(x, y, windows)
+        return
     planes, out = _planes(x), _planes(y)
 
     def work(p: int) -> None:
@@ -169,6 +205,11 @@ def stochastic_average_backward(x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx
 
     The original has none of its own for this phase.
     """
+    if on_device(x):
+        from atrouscaffe.ops import pool_cuda
+
+        pool_cuda.stochastic_average_backward(x, y, dy, dx, windows)
+        return
     # Sum_windows dy/sum * 2x - Sum_windows dy*y/sum: two adjoints of a window sum.
     sums = np.empty_like(y)
     spread = np.empty_like(dx)

@@ -2,7 +2,8 @@
 
 All arrays here are (outer, channels, inner) views; pixels are the pairs (outer, inner). Nothing of
 the size of the scores is kept between the passes: the loss needs one number a pixel, and the backward
-pass computes the softmax again straight into the gradient, which is cheaper than storing it.
+pass computes the softmax again straight into the gradient, which is cheaper than storing it. Arrays on a
+CUDA device go to `softmax_cuda`; there sums stay on the device, as arrays of shape ().
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.ops.elementwise import over_tiles
+from atrouscaffe.runtime.backend import on_device
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "soft_cross_entropy", "soft_cross_entropy_grad", "softmax",
            "softmax_grad"]
@@ -33,6 +35,11 @@ def softmax(x: Any, out: Any) -> None:
     ----------
     x, out : (outer, channels, inner) float32 or float64
     """
+    if on_device(x):
+        from atrouscaffe.ops import softmax_cuda
+
+        softmax_cuda.softmax(x, out)
+        return
 
     def work(rows: slice, columns: slice) -> None:
         _softmax_tile(x[rows, :, columns], out[rows, :, columns])
@@ -48,6 +55,11 @@ def softmax_grad(y: Any, dy: Any, dx: Any) -> None:
     y, dy, dx : (outer, channels, inner) float32 or float64
         The softmax, its gradient, and the gradient of its input.
     """
+    if on_device(y):
+        from atrouscaffe.ops import softmax_cuda
+
+        softmax_cuda.softmax_grad(y, dy, dx)
+        return
 
     def work(rows: slice, columns: slice) -> None:
         part, grad, out = y[rows, :, columns], dy[rows, :, columns], dx[rows, :, columns]
@@ -58,7 +70,7 @@ def softmax_grad(y: Any, dy: Any, dx: Any) -> None:
     over_tiles(y.shape, work)
 
 
-def cross_entropy(x: Any, labels: Any, weights: Any) -> float:
+def cross_entropy(x: Any, labels: Any, weights: Any) -> Any:
     """Return the weighted sum over pixels of -log softmax(x)[label].
 
     Parameters
@@ -74,6 +86,10 @@ def cross_entropy(x: Any, labels: Any, weights: Any) -> float:
     float
         Added up in float64; each pixel's loss is at most -log(FLT_MIN), as in Caffe.
     """
+    if on_device(x):
+        from atrouscaffe.ops import softmax_cuda
+
+        return softmax_cuda.cross_entropy(x, labels, weights)
 
     def work(rows: slice, columns: slice) -> float:
         scores, label = x[rows, :, columns], labels[rows, columns]
@@ -90,7 +106,7 @@ def cross_entropy(x: Any, labels: Any, weights: Any) -> float:
     return sum(over_tiles(x.shape, work), 0.0)
 
 
-def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: float, dx: Any) -> None:
+def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: Any, dx: Any) -> None:
     """Write factor weight (softmax(x) - [channel is the label]), 0 where the label is negative.
 
     Parameters
@@ -100,7 +116,13 @@ def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: float, dx: Any
     labels, weights
         As in `cross_entropy`.
     factor : float
+        Or an array of shape () on the device.
     """
+    if on_device(x):
+        from atrouscaffe.ops import softmax_cuda
+
+        softmax_cuda.cross_entropy_grad(x, labels, weights, factor, dx)
+        return
 
     def work(rows: slice, columns: slice) -> None:
         out, label = dx[rows, :, columns], labels[rows, columns]
@@ -118,7 +140,7 @@ def cross_entropy_grad(x: Any, labels: Any, weights: Any, factor: float, dx: Any
     over_tiles(x.shape, work)
 
 
-def soft_cross_entropy(x: Any, target: Any, counted: Any, temperature: float) -> float:
+def soft_cross_entropy(x: Any, target: Any, counted: Any, temperature: float) -> Any:
     """Return the sum over pixels of -softmax(target / T) · log softmax(x / T).
 
     Parameters
@@ -135,6 +157,10 @@ def soft_cross_entropy(x: Any, target: Any, counted: Any, temperature: float) ->
     float
         Added up in float64.
     """
+    if on_device(x):
+        from atrouscaffe.ops import softmax_cuda
+
+        return softmax_cuda.soft_cross_entropy(x, target, counted, temperature)
 
     def work(rows: slice, columns: slice) -> float:
         scores = x[rows, :, columns] / temperature
@@ -147,7 +173,7 @@ def soft_cross_entropy(x: Any, target: Any, counted: Any, temperature: float) ->
     return sum(over_tiles(x.shape, work), 0.0)
 
 
-def soft_cross_entropy_grad(x: Any, target: Any, counted: Any, temperature: float, factor: float, dx: Any) -> None:
+def soft_cross_entropy_grad(x: Any, target: Any, counted: Any, temperature: float, factor: Any, dx: Any) -> None:
     """Write factor (softmax(x / T) - softmax(target / T)), 0 at pixels that do not count.
 
     Parameters
@@ -157,7 +183,13 @@ def soft_cross_entropy_grad(x: Any, target: Any, counted: Any, temperature: floa
     counted, temperature
         As in `soft_cross_entropy`.
     factor : float
+        Or an array of shape () on the device.
     """
+    if on_device(x):
+        from atrouscaffe.ops import softmax_cuda
+
+        softmax_cuda.soft_cross_entropy_grad(x, target, counted, temperature, factor, dx)
+        return
 
     def work(rows: slice, columns: slice) -> None:
         out = dx[rows, :, columns]

@@ -31,7 +31,7 @@ def test_domain_transform_when_filtered_then_adjoint_matches(size):
     edges = RNG.random((6, 8))
     x, dy = RNG.standard_normal((2, 4, 6, 8))
     y, dx = x.copy(), dy.copy()
-    steps = transform.steps(x.shape, x.dtype)
+    steps = transform.steps(x)
     transform.filter(y, edges, size, steps)
     transform.adjoint(dx, edges, size, steps)
     assert abs((y * dy).sum() - (x * dx).sum()) < 1e-11
@@ -46,7 +46,7 @@ def test_domain_transform_when_threads_differ_then_same_bits():
     try:
         for threads in (1, 3):
             set_num_threads(threads)
-            y, dx, steps = x.copy(), dy.copy(), transform.steps(x.shape, x.dtype)
+            y, dx, steps = x.copy(), dy.copy(), transform.steps(x)
             transform.filter(y, edges, (31, 37), steps)
             results.append((y.tobytes(), transform.adjoint(dx, edges, (31, 37), steps).tobytes(), dx.tobytes()))
     finally:

@@ -41,7 +41,7 @@ def test_pool_when_geometry_is_arbitrary_then_equals_loops(data):
     average = np.empty_like(dy)
     pool.average_pool(x.astype(np.float64), average, windows)
     assert abs((average * dy).sum() - (x * dx).sum()) < 1e-10
-    pool.max_backward(dy, indices, dx)
+    pool.max_backward(dy, indices, dx, windows)
     assert abs((want * dy).sum() - (x * dx).sum()) < 1e-10
     assert np.count_nonzero(dx) <= dy.size
 
@@ -72,7 +72,7 @@ def test_pool_when_a_window_lies_behind_the_image_then_lowest_zero_and_no_gradie
     indices = pool.max_indices(x, y.shape, windows)
     assert indices[0, 0, 2, 0] == -1
     dx = np.empty_like(x)
-    pool.max_backward(np.ones_like(y), indices, dx)
+    pool.max_backward(np.ones_like(y), indices, dx, windows)
     assert dx.sum() == 2
     pool.average_pool(x, y, windows)
     np.testing.assert_array_equal(y.ravel(), [1, 1, 0])
@@ -96,7 +96,7 @@ def test_pool_when_threads_differ_then_same_bits():
             set_num_threads(threads)
             top, dx, ave = np.empty(shape, np.float32), np.empty_like(x), np.empty_like(x)
             pool.max_pool(x, top, windows)
-            pool.max_backward(top, pool.max_indices(x, shape, windows), dx)
+            pool.max_backward(top, pool.max_indices(x, shape, windows), dx, windows)
             pool.average_backward(top, ave, windows)
             results.append((top.tobytes(), dx.tobytes(), ave.tobytes()))
     finally:

@@ -1,0 +1,31 @@
+"""Launches of ``kernels/unpool.cu``: see `atrouscaffe.ops.unpool`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from atrouscaffe.ops.unpool import wrong_mask
+from atrouscaffe.runtime.backend import module_of
+from atrouscaffe.runtime.kernels import launch
+
+__all__ = ["unpool", "unpool_backward"]
+
+
+def unpool(x: Any, mask: Any, y: Any) -> None:
+    """Write each value at its place in y; waits for the device, to know whether the mask was sound."""
+    xp = module_of(x)
+    size, pixels = math.prod(x.shape[2:]), math.prod(y.shape[2:])
+    winners, wrong = xp.full(y.shape, -1, np.int32), xp.zeros(1, np.int32)
+    launch("unpool", "find_winners", x.size, (mask, winners, wrong, x.size, size, pixels), real=x.dtype)
+    if int(wrong[0]):
+        raise wrong_mask(float(mask.min()), float(mask.max()), pixels)
+    launch("unpool", "unpool", y.size, (x, winners, y, y.size, size, pixels), real=x.dtype)
+
+
+def unpool_backward(dy: Any, mask: Any, dx: Any) -> None:
+    """Overwrite dx with dy at the place of each value; forward has looked at the mask."""
+    launch("unpool", "unpool_backward", dx.size,
+           (dy, mask, dx, dx.size, math.prod(dx.shape[2:]), math.prod(dy.shape[2:])), real=dx.dtype)
