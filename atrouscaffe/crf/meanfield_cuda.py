@@ -86,7 +86,8 @@ class DeviceField:
             raise BudgetError(f"CRF of {labels} labels at {points:,} points: a CUDA device takes at most "
                               f"{MOST_ITEMS // max(quads, self.group):,} points; use a smaller image, or device 'cpu'")
         self.joined: Joined | None = None
-        self.ids = self.weights = None
+        self.ids: Any = None
+        self.weights: Any = None
         self.taps = 0
         if kernels:
             self._join()

@@ -14,8 +14,9 @@ from atrouscaffe.errors import DeviceError
 from atrouscaffe.runtime.kernels import Parameter, kernel_files, kernel_text, launch, signatures
 
 PACKAGE = Path(atrouscaffe.__file__).parent
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if re.search(r"\blaunch\(", path.read_text(encoding="utf-8"))
-                 and path.name != "kernels.py")
+STARTS = ("launch", "prepare")
+MODULES = sorted(path for path in PACKAGE.rglob("*.py")
+                 if re.search(r"runtime\.kernels import .*\b(?:launch|prepare)\b", path.read_text(encoding="utf-8")))
 
 
 def patterns(node: ast.expr) -> list[str]:
@@ -31,10 +32,10 @@ def patterns(node: ast.expr) -> list[str]:
 
 
 def launches(path: Path) -> list[ast.Call]:
-    """Return the calls of `launch` in a module."""
+    """Return the calls of `launch` and `prepare` in a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            and node.func.id == "launch"]
+            and node.func.id in STARTS]
 
 
 CALLS = [pytest.param(path, call, id=f"{path.stem}:{call.lineno}") for path in MODULES for call in launches(path)]
