@@ -84,7 +84,7 @@ def _way(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], grou
             windows, group, x.shape[1], y.shape[1], backend.precision, backend.capability):
         return "explicit"
     job = Job.of(x.shape, y.shape, windows, group, backend.precision)
-    names = [f"{plan.tile}/{plan.splits}" for plan in plans(job)[:PLANS_TRIED]]
+    names = [f"{plan.tile}/{plan.splits}" for plan in plans(job, backend.capability)[:PLANS_TRIED]]
     if wanted != "measured":
         return names[0]
     question = (f"conv {backend.precision} {x.shape} {weight.shape} {geo_of(windows)} {group} {relu} "

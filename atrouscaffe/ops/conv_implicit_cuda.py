@@ -68,6 +68,9 @@ STARTING = 2500  # clocks that a block spends before and after its steps
 MULTIPROCESSORS = 132  # of an H100
 SUM_BYTES = 16  # bytes of partial sums that a multiprocessor reads or writes in a clock
 MOST_SPLITS = 16
+# Bytes of dynamic shared memory that a block may have, less the 2 KB that the kernels declare.
+SHARED = {(8, 0): 161 << 10, (8, 7): 161 << 10, (9, 0): 225 << 10, (10, 0): 225 << 10, (10, 3): 225 << 10}
+SHARED_ELSEWHERE = 97 << 10
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,26 @@ class Job:
         return cls(precision, y[0] * y[2] * y[3], y[1] // group, group, steps)
 
 
-def plans(job: Job) -> list[Plan]:
-    """Return the plans worth trying for a convolution, the one expected to be fastest first."""
+def plans(job: Job, capability: tuple[int, int] = (9, 0)) -> list[Plan]:
+    """Return the plans worth trying for a convolution on a device of this compute capability.
+
+    The one expected to be fastest comes first, then the best one of each other tile, then the rest.
+    """
     least = 16 if job.precision == "fp32" else 4  # steps of a share, for its pipeline to fill
-    found = []
-    for index in range(len(TILES[job.precision])):
+    most_shared = SHARED.get(capability, SHARED_ELSEWHERE)
+    best, rest = [], []
+    for index, tile in enumerate(TILES[job.precision]):
+        if tile.shared > most_shared:
+            continue
+        found = []
         for wanted in range(1, max(1, min(MOST_SPLITS, job.steps // least)) + 1):
             share = -(-job.steps // wanted)
             if -(-job.steps // share) == wanted:  # else the last shares were empty
                 found.append(Plan(index, wanted))
-    return sorted(found, key=lambda plan: clocks_of(job, plan))
+        found.sort(key=lambda plan: clocks_of(job, plan))
+        best.append(found[0])
+        rest += found[1:]
+    return [*sorted(best, key=lambda plan: clocks_of(job, plan)), *sorted(rest, key=lambda plan: clocks_of(job, plan))]
 
 
 def plan_of(job: Job, multiprocessors: int = MULTIPROCESSORS) -> Plan:
@@ -203,12 +216,12 @@ def pack_weight(weight: Any, precision: str, group: int = 1) -> Any:
     if precision == "fp32":
         blocks = -(-channels // STEP)
         packed = xp.empty((group, blocks, taps, STEP, rows), np.float32)
-        args = (packed.size, outputs, rows, channels, blocks, taps)
+        args = [packed.size, outputs, rows, channels, blocks, taps]
     else:
         per, chunks = PER_CHUNK[precision], _chunks(channels, precision)
         line = -(-taps * chunks // STEP) * STEP
         packed = xp.empty((group, rows, line * per), np.float16 if precision == "fp16" else np.float32)
-        args = (packed.size, outputs, rows, channels, chunks, taps, line)
+        args = [packed.size, outputs, rows, channels, chunks, taps, line]
     launch("conv_pack", f"pack_weight_{_suffix(precision)}", packed.size, (weight, packed, *args))
     return packed
 

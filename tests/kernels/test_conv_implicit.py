@@ -231,6 +231,17 @@ def test_plans(precision, shape, outputs):
         assert found[0].splits == 1  # enough tiles for every multiprocessor
 
 
+@pytest.mark.parametrize(("capability", "limit"), [
+    ((8, 0), 163), ((8, 6), 99), ((8, 9), 99), ((9, 0), 227), ((12, 0), 99)])
+def test_plans_fit_into_shared_memory(capability, limit):
+    """Limits in KB for a block, CUDA Programming Guide, technical specifications by compute capability."""
+    job = Job.of((1, 64, 40, 40), (1, 64, 40, 40), (Window(1), Window(1)), 1, "fp16")
+    tiles = {plan.tile for plan in implicit.plans(job, capability)}
+    assert len(tiles) >= 3
+    assert all(implicit.TILES["fp16"][tile].shared + 2048 <= limit << 10 for tile in tiles)
+    assert {plan.tile for plan in implicit.plans(job, capability)[: len(tiles)]} == tiles  # each has its best one first
+
+
 def test_few_tiles_are_split():
     """39 x 39 pixels and 512 channels are 48 tiles, or 24 where they are wide, for 132 multiprocessors."""
     windows = (Window(3, 1, 1), Window(3, 1, 1))

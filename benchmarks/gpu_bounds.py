@@ -1,0 +1,106 @@
+"""What a GPU could at best need for the convolutions of a net, layer by layer: arithmetic, bytes, and a model.
+
+Nothing is measured and no GPU is needed. ``arithmetic`` is the layer's FLOPs over the device's peak; ``implicit``
+is every operand and result once over its memory's bandwidth, in half precision as it stays packed between
+layers; ``explicit`` adds that columns of half precision are written and read. ``model`` is the estimate by
+which `atrouscaffe.ops.conv_implicit_cuda` orders its plans, at the clock given here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from atrouscaffe.formats.prototxt import read_net
+from atrouscaffe.geometry import Window
+from atrouscaffe.graph.graph import Graph
+from atrouscaffe.layers.windows import conv_windows
+from atrouscaffe.ops import conv_implicit_cuda as implicit
+from atrouscaffe.spec import Phase
+
+ROOT = Path(__file__).resolve().parent.parent
+
+H100 = {  # NVIDIA's data sheet of the H100 SXM5, without sparsity
+    "name": "H100 SXM5", "bandwidth": 3.35e12, "clock": 1.755e9, "multiprocessors": 132,
+    "flops": {"fp32": 66.9e12, "tf32": 494.7e12, "fp16": 989.4e12},
+}
+MICRO = 1e6
+
+
+def convolutions(net: str, size: int, batch: int) -> list[dict[str, Any]]:
+    """Return shapes and windows of every convolution of ``prototxt/NET/deploy.prototxt``."""
+    spec = read_net(ROOT / "prototxt" / net / "deploy.prototxt")
+    graph = Graph(spec, Phase.TEST, input_shapes={"data": (batch, 3, size, size)})
+    found = []
+    for node in graph.nodes:
+        if node.spec.type == "Convolution":
+            x, y = (graph.values[values[0]].shape for values in (node.bottoms, node.tops))
+            found.append({"name": node.spec.name, "x": x, "y": y, "windows": conv_windows(node.layer.p, 2),
+                          "group": node.layer.p.group})
+    return found
+
+
+def bounds(layer: dict[str, Any], device: dict[str, Any]) -> dict[str, Any]:
+    """Return one layer's figures; times in microseconds."""
+    x, y, group = layer["x"], layer["y"], layer["group"]
+    windows: tuple[Window, Window] = layer["windows"]
+    taps = windows[0].kernel * windows[1].kernel
+    depth, pixels = x[1] // group * taps, y[0] * y[2] * y[3]
+    weights = y[1] * depth
+    flops = 2 * weights * pixels
+    once = 2 * (math.prod(x) + weights + math.prod(y))  # bytes, half precision
+    columns = 0 if taps == 1 else 2 * 2 * x[1] * taps * pixels
+    row = {"layer": layer["name"], "pixels": pixels, "outputs": y[1], "depth": depth, "hole": windows[0].hole,
+           "gflop": flops / 1e9, "implicit": once / device["bandwidth"] * MICRO,
+           "explicit": (once + columns) / device["bandwidth"] * MICRO}
+    for precision, peak in device["flops"].items():
+        row[f"arithmetic {precision}"] = flops / peak * MICRO
+        job = implicit.Job.of(x, y, windows, group, precision)
+        plan = implicit.plan_of(job, device["multiprocessors"])
+        tile = implicit.TILES[precision][plan.tile]
+        row[f"plan {precision}"] = f"{tile.channels}x{tile.pixels}" + (f" / {plan.splits}" if plan.splits > 1 else "")
+        row[f"model {precision}"] = implicit.clocks_of(job, plan, device["multiprocessors"]) / device["clock"] * MICRO
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows and their sums as a Markdown table."""
+    heads = ("layer", "pixels", "outputs", "depth", "GFLOP", "fp32", "tf32", "fp16", "implicit bytes", "explicit bytes",
+             "plan fp16", "model fp16", "plan fp32", "model fp32")
+    keys = ("gflop", "arithmetic fp32", "arithmetic tf32", "arithmetic fp16", "implicit", "explicit", "model fp16",
+            "model fp32")
+    total = {key: sum(row[key] for row in rows) for key in keys}
+    lines = [f"| {' | '.join(heads)} |", f"| --- {'| ---: ' * 9}| --- | ---: | --- | ---: |"]
+    for row in [*rows, {"layer": "sum", "pixels": "", "outputs": "", "depth": "", "plan fp16": "", "plan fp32": "",
+                        **total}]:
+        cells = [row["layer"], row["pixels"], row["outputs"], row["depth"], f"{row['gflop']:.2f}"]
+        cells += [f"{row[key]:.1f}" for key in keys[1:6]]
+        cells += [row["plan fp16"], f"{row['model fp16']:.0f}", row["plan fp32"], f"{row['model fp32']:.0f}"]
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables, or write all figures as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--net", default="deeplab-largefov", help="a folder of prototxt/ (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=306, help="pixels along a side (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images in a batch (default: 1 16)")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    arguments = parser.parse_args()
+    found = {batch: [bounds(layer, H100) for layer in convolutions(arguments.net, arguments.size, batch)]
+             for batch in arguments.batch}
+    if arguments.json:
+        print(json.dumps({"device": H100, "net": arguments.net, "size": arguments.size, "batches": found}, indent=1))
+        return
+    for batch, rows in found.items():
+        whole = sum(row["gflop"] for row in rows) / batch
+        print(f"{arguments.net}, {arguments.size} x {arguments.size}, batch {batch}: {whole:.1f} GFLOP an image; "
+              f"bounds and model of an {H100['name']} in microseconds, nothing measured\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
