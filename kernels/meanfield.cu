@@ -13,6 +13,25 @@
 
 #define NOTHING real(-1e30)
 
+// energies = -log(softmax(scores)), at most `most`; both are [labels][points].
+extern "C" __global__ void take_scores(const real* __restrict__ scores, real* __restrict__ energies, int points,
+                                       int labels, real most) {
+  for (EACH(n, points)) {
+    real peak = scores[n];
+    for (int l = 1; l < labels; ++l) {
+      const real score = scores[(size_t)l * points + n];
+      peak = score > peak ? score : peak;
+    }
+    real mass = 0;
+    for (int l = 0; l < labels; ++l) mass += exp(scores[(size_t)l * points + n] - peak);
+    const real offset = peak + log(mass);
+    for (int l = 0; l < labels; ++l) {
+      const real energy = offset - scores[(size_t)l * points + n];
+      energies[(size_t)l * points + n] = energy > most ? most : energy;
+    }
+  }
+}
+
 // logits[point][4 * quads] = least energy of the point - energy, in lanes that no label uses NOTHING; energies are
 // [labels][points]. bad[point] is set where the energies are NaN, -inf, or +inf for every label.
 extern "C" __global__ void take_energies(const real* __restrict__ energies, real* __restrict__ logits,

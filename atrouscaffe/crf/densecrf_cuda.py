@@ -15,6 +15,7 @@ from atrouscaffe.crf.meanfield_cuda import DeviceField, DeviceKernel
 from atrouscaffe.errors import ArgumentError, DeviceError
 from atrouscaffe.runtime.backend import get_backend, module_of
 from atrouscaffe.runtime.cuda import current
+from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["DeviceCRF", "energies_of_scores"]
 
@@ -137,8 +138,10 @@ class _HostSide:
 
 
 def energies_of_scores(scores: Any, clip: float | None) -> Any:
-    """Return -log max(softmax(scores), clip) of scores (L, ...) on the device, in one expression of its logarithm."""
-    xp = module_of(scores)
-    shifted = scores - scores.max(axis=0)
-    energies = xp.log(xp.exp(shifted).sum(axis=0)) - shifted
-    return xp.minimum(energies, np.float32(-math.log(clip))) if clip else energies
+    """Return -log max(softmax(scores), clip) of scores (L, ...) on the device, of their shape."""
+    xp, labels = module_of(scores), scores.shape[0]
+    scores = xp.ascontiguousarray(scores, np.float32)
+    energies, points = xp.empty_like(scores), scores.size // labels
+    launch("meanfield", "take_scores", points, (scores, energies, points, labels,
+                                                -math.log(clip) if clip else math.inf))
+    return energies

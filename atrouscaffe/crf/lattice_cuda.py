@@ -2,8 +2,8 @@
 
 The vertices are those of the CPU's lattice. One stable sort of their names finds the distinct ones,
 numbers them, and lists for each the points it gathers from in rising order, so that splatting needs
-no atomics and every run gives the same bits. The host reads twice while a lattice is built: the
-range of the features, and the number of vertices.
+no atomics and every run gives the same bits. The host reads the number of vertices while a lattice
+is built, and before it the range of the features, unless positions and bytes bound it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class DeviceLattice:
     ----------
     features : (d, N) float32 array on the device
         As in `atrouscaffe.crf.lattice.Lattice`; at most 32 dimensions.
+    bounds : (d, 2) array, optional
+        Below and above which no feature lies, where that is known.
 
     Attributes
     ----------
@@ -63,7 +65,7 @@ class DeviceLattice:
         More points than kernels count.
     """
 
-    def __init__(self, features: Any) -> None:
+    def __init__(self, features: Any, bounds: np.ndarray | None = None) -> None:
         self.dims, self.points = features.shape
         dims, taps, points = self.dims, self.dims + 1, self.points
         if dims > MOST_DIMS:
@@ -73,12 +75,15 @@ class DeviceLattice:
             raise BudgetError(f"CRF lattice of {points:,} points in {dims} dimensions: a CUDA device takes at most "
                               f"{MOST_ITEMS // taps:,} points; use a smaller image, or device 'cpu'")
         xp = module_of(features)
-        ends = xp.stack([features.min(axis=1), features.max(axis=1)], axis=1).get()
-        if not np.isfinite(ends).all():
-            raise ArgumentError("features: expected finite numbers, got NaN or infinity")
         spread = np.float32(math.sqrt(2.0 / 3.0) * taps)
         exact = np.array([1.0 / math.sqrt((i + 2) * (i + 1)) * float(spread) for i in range(dims)])
-        low, factor, largest = _key_layout(ends, exact)
+        layout = None if bounds is None or bounds.max() >= WIDE else _key_layout(bounds, exact)
+        if layout is None or layout[2] >= WIDE:  # the features themselves decide whether float32 is enough
+            ends = xp.stack([features.min(axis=1), features.max(axis=1)], axis=1).get()
+            if not np.isfinite(ends).all():
+                raise ArgumentError("features: expected finite numbers, got NaN or infinity")
+            layout = _key_layout(ends, exact)
+        low, factor, largest = layout
         kind = np.dtype(np.float32 if largest < WIDE else np.float64)
         words = factor.shape[1]
         keys, self.weights = xp.empty((words, rows), np.uint64), xp.empty((points, taps), np.float32)
@@ -285,13 +290,14 @@ def to_planes(rows: Any, channels: int) -> Any:
 # -- features -----------------------------------------------------------------------------------------
 
 
-def _positions(xp: Any, shape: Sequence[int], sigma: Sequence[float], out: Any) -> None:
-    """Write positions x/sx, y/sy, … into `out` (d, \\*shape), last axis of the grid first."""
+def _positions(xp: Any, shape: Sequence[int], sigma: Sequence[float], out: Any) -> np.ndarray:
+    """Write positions x/sx, y/sy, … into `out` (d, \\*shape), last axis of the grid first; return their bounds."""
     dims = len(shape)
     for i, s in enumerate(sigma):
         place = [1] * dims
         place[dims - 1 - i] = -1
         out[i] = (xp.arange(shape[dims - 1 - i], dtype=np.float32) / np.float32(s)).reshape(place)
+    return np.array([(0, np.float32(n - 1) / np.float32(s)) for n, s in zip(shape[::-1], sigma)], np.float32)
 
 
 _kept: weakref.WeakKeyDictionary[Any, OrderedDict[tuple, DeviceLattice]] = weakref.WeakKeyDictionary()
@@ -303,8 +309,8 @@ def position_lattice(backend: Any, shape: tuple[int, ...], sigma: tuple[float, .
     lattice = held.pop(key, None)
     if lattice is None:
         features = backend.xp.empty((len(shape), *shape), np.float32)
-        _positions(backend.xp, shape, sigma, features)
-        lattice = DeviceLattice(features.reshape(len(shape), math.prod(shape)))
+        bounds = _positions(backend.xp, shape, sigma, features)
+        lattice = DeviceLattice(features.reshape(len(shape), math.prod(shape)), bounds)
     held[key] = lattice
     while len(held) > KEPT_LATTICES:
         held.popitem(last=False)
@@ -316,7 +322,10 @@ def image_lattice(image: Any, sigma_xy: Sequence[float], sigma_rgb: Sequence[flo
     *shape, channels = image.shape
     dims, xp = len(shape), module_of(image)
     features = xp.empty((dims + channels, *shape), np.float32)
-    _positions(xp, shape, sigma_xy, features)
+    places = _positions(xp, shape, sigma_xy, features)
     for c, s in enumerate(sigma_rgb):
         features[dims + c] = image[..., c].astype(np.float32) / np.float32(s)
-    return DeviceLattice(features.reshape(dims + channels, math.prod(shape)))
+    bounds = None
+    if image.dtype == np.uint8:
+        bounds = np.concatenate([places, [(0, np.float32(255) / np.float32(s)) for s in sigma_rgb]]).astype(np.float32)
+    return DeviceLattice(features.reshape(dims + channels, math.prod(shape)), bounds)

@@ -133,3 +133,17 @@ def test_bad_features_are_refused(device, features, word):
     backend = get_backend(device)
     with backend.active(), pytest.raises(ArgumentError, match=word):
         on_device(backend, features)
+
+
+def test_lattice_of_bytes_needs_no_range_and_is_the_same(device):
+    """A picture of bytes is bounded by 0 and 255; sigmas so small that float32 may not do are looked at."""
+    from atrouscaffe.crf.lattice_cuda import image_lattice
+
+    image = np.random.default_rng(6).integers(40, 60, (6, 7, 3)).astype(np.uint8)
+    backend = get_backend(device)
+    with backend.active():
+        for sigma in (8.0, 0.01, 1e-4, 1e-7):
+            ours, read = (image_lattice(backend.asarray(values), (5.0, 5.0), (sigma,) * 3)
+                          for values in (image, image.astype(np.float32)))
+            assert ours.vertices == read.vertices
+            assert np.array_equal(backend.to_numpy(ours.weights), backend.to_numpy(read.weights))
