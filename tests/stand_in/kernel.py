@@ -192,10 +192,10 @@ class RawKernel:
                 kind = "pointer" if size < 0 and cell.dtype == np.uint64 and not cell else cell.dtype.kind
             else:
                 raise TypeError(f"Unsupported type {type(value)}")
-            wanted = "pointer" if size < 0 else "f" if size >= 100 else "iub"
-            if (kind != wanted and kind not in wanted) or cell.dtype.itemsize != abs(size) % 100:
-                raise Fault(f"{where}: expected {'an array' if size < 0 else f'{size % 100} bytes of kind {wanted}'}, "
-                            f"got {cell.dtype if kind != 'pointer' else 'an array'}")
+            wanted = ("pointer",) if size < 0 else ("f",) if size >= 100 else ("i", "u", "b")
+            if kind not in wanted or cell.dtype.itemsize != abs(size) % 100:
+                raise Fault(f"{where}: expected {'an array' if size < 0 else f'{size % 100} bytes of kind {wanted[0]}'}, "
+                            f"got {'an array' if kind == 'pointer' else cell.dtype}")
             cells.append(np.array([cell]))
         return cells
 
