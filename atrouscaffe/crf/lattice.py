@@ -25,6 +25,7 @@ __all__ = ["Cut", "Lattice", "aligned", "padded_lanes"]
 
 TILE = 4096  # points of a chunk: its copies of vertices stay in the second-level cache
 VERTEX_GRAIN = 4096
+SLOTS = 8192  # of a chunk's hash table, to begin with
 WIDE = 2.0**16  # elevated coordinates beyond this leave float32 too few bits inside a simplex
 WIDEST = 2.0**48
 
@@ -105,6 +106,11 @@ def padded_lanes(channels: int) -> tuple[int, int]:
             return lanes, 1
     lanes = min((24, 32), key=lambda n: -(-channels // n) * n)
     return lanes, -(-channels // lanes)
+
+
+def _table(slots: int, words: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a hash table and room for the keys of a chunk's vertices."""
+    return np.empty(slots, np.int32), np.empty(slots // 2 * words, np.uint64)
 
 
 def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -218,10 +224,23 @@ class Lattice:
         fixed = 1 if usual else 0
         keys: list[np.ndarray] = [np.empty(0, np.uint64)] * self.cut.chunks
 
+        tables: list[tuple[np.ndarray, np.ndarray]] = []  # that no thread uses at the moment
+
         def work(c: int) -> None:
             runs = slice(self.cut.run_starts[c], self.cut.run_starts[c + 1] + 1)
-            keys[c] = embed(dims, words, features, width, self.cut.run_places[runs], self.cut.run_points[runs], scale,
-                            steps, low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel())
+            try:
+                slots, names = tables.pop()
+            except IndexError:
+                slots, names = _table(SLOTS, words)
+            while True:
+                count = embed(dims, words, features, width, self.cut.run_places[runs], self.cut.run_points[runs],
+                              scale, steps, low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel(), slots,
+                              names)
+                if count >= 0:
+                    break
+                slots, names = _table(4 * slots.size, words)
+            keys[c] = names[:count * words].copy()
+            tables.append((slots, names))
 
         parallel(work, self.cut.chunks)
         self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)

@@ -121,33 +121,25 @@ def look_up(words, slots, keys, names, at, spare):
     return found, np.int64(spot)
 
 
-@jit
-def grow(slots, keys, count, words, spare):
-    """Return a table of twice the slots, and room for twice the keys."""
-    wide = np.full(2 * slots.size, -1, np.int32)
-    rehash(wide, keys, count, words, spare)
-    room = np.empty(2 * keys.size, np.uint64)
-    room[:keys.size] = keys
-    return wide, room
-
-
 @functools.cache
 def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
     """Return the function that embeds a chunk of points; numbers other than 0 are compiled in."""
 
     @jit
-    def embed(dims, words, features, stride, places, firsts, scale, steps, low, factor, ids, weights):
+    def embed(dims, words, features, stride, places, firsts, scale, steps, low, factor, ids, weights, slots, keys):
         """Write vertex numbers (within the chunk) and barycentric weights of the points of a chunk's runs.
 
-        Run r holds the points from firsts[r] on, at places[r] … places[r + 1] - 1. Returns the keys of
-        the chunk's vertices, `words` numbers each, in order of first use.
+        Run r holds the points from firsts[r] on, at places[r] … places[r + 1] - 1. `keys` receives the
+        chunk's vertices, `words` numbers each, in order of first use; `slots` is the table, a power of
+        two, twice as many as there is room for keys. Returns how many there are, or -1 for too many.
         """
         dims = fixed_dims if fixed_dims else dims
         words = fixed_words if fixed_words else words
         taps = dims + 1
-        spare = np.uint64(64 - 12)  # bits of a hash beyond the table's
-        slots = np.full(4096, -1, np.int32)
-        keys = np.empty(2048 * words, np.uint64)
+        spare, room = np.uint64(65), slots.size
+        while room > 0:  # bits of a hash beyond the table's
+            spare, room = spare - np.uint64(1), room >> 1
+        slots[:] = -1
         count = 0
         elevated, nearest = np.empty(taps * LANES, scale.dtype), np.empty(taps * LANES, scale.dtype)
         rank, residue = np.empty(taps * LANES, scale.dtype), np.empty(taps * LANES, scale.dtype)
@@ -176,19 +168,18 @@ def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
                         if not same:
                             found, spot = look_up(words, slots, keys, names, t * words, spare)
                             if found < 0:
+                                if 2 * count == slots.size:
+                                    return -1
                                 found = count
                                 poke(slots, spot, np.int32(count))
                                 for w in range(words):
                                     poke(keys, count * words + w, peek(names, t * words + w))
                                 count += 1
-                                if 2 * count >= slots.size:
-                                    spare -= np.uint64(1)
-                                    slots, keys = grow(slots, keys, count, words, spare)
                             poke(last_ids, t, found)
                             for w in range(words):
                                 poke(last_names, t * words + w, peek(names, t * words + w))
                         poke(ids, at + t, ids.dtype.type(peek(last_ids, t)))
-        return keys[: count * words].copy()
+        return count
 
     return embed
 

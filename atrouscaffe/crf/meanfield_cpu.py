@@ -17,13 +17,13 @@ import numpy as np
 
 from atrouscaffe.crf.vector_cpu import (
     add,
-    array_at,
     div,
     exp,
     fill,
     less,
     load,
     maximum,
+    memory_at,
     minimum,
     mul,
     muladd,
@@ -271,8 +271,8 @@ def splat_group(lanes, taps, blocks, count, i, ids, weights, before, scaled, row
 @jit(inline="always")
 def collect(lanes, blocks, begin, end, numbers, table, local, base):
     """Lay the vertices' rows that a chunk reads side by side, blurred along a last axis if there is one."""
-    vertices, named = array_at(local, table[VERTICES]), array_at(numbers, table[NAMED])
-    ahead, behind = array_at(numbers, table[AHEAD]), array_at(numbers, table[BEHIND])
+    vertices, named = memory_at(local, table[VERTICES]), memory_at(numbers, table[NAMED])
+    ahead, behind = memory_at(numbers, table[AHEAD]), memory_at(numbers, table[BEHIND])
     last = table[AHEAD] != 0
     half = fill(np.float32(0.5), lanes)
     for row in range(begin, end):
@@ -294,8 +294,8 @@ def slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of
         store(rows, at, fill(np.float32(0), lanes))
     base = np.int64(0)
     for k in range(taps_of.size):
-        own, weights = array_at(ids, tables[k, IDS]), array_at(local, tables[k, WEIGHTS])
-        after, scaled = array_at(local, tables[k, AFTER]), tables[k, AFTER] != 0
+        own, weights = memory_at(ids, tables[k, IDS]), memory_at(local, tables[k, WEIGHTS])
+        after, scaled = memory_at(local, tables[k, AFTER]), tables[k, AFTER] != 0
         if taps_of[k] == 3:
             slice_group(lanes, 3, blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
         elif taps_of[k] == 6:
@@ -309,9 +309,9 @@ def slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of
 def splat_all(lanes, blocks, c, count, i, ids, tables, taps_of, rows_of, rows, local):
     """Spread `rows` over all kernels' copies of vertices."""
     for k in range(taps_of.size):
-        own, weights = array_at(ids, tables[k, IDS]), array_at(local, tables[k, WEIGHTS])
-        before, scaled = array_at(local, tables[k, BEFORE]), tables[k, BEFORE] != 0
-        partial, base = array_at(local, tables[k, PARTIAL]), rows_of[k, c]
+        own, weights = memory_at(ids, tables[k, IDS]), memory_at(local, tables[k, WEIGHTS])
+        before, scaled = memory_at(local, tables[k, BEFORE]), tables[k, BEFORE] != 0
+        partial, base = memory_at(local, tables[k, PARTIAL]), rows_of[k, c]
         if taps_of[k] == 3:
             splat_group(lanes, 3, blocks, count, i, own, weights, before, scaled, rows, partial, base)
         elif taps_of[k] == 6:
@@ -372,7 +372,7 @@ def make_update(lanes: int, single: bool):
                     collect(lanes, blocks, a, z, named, tables[k], local, base)
                 base += z - a
                 if splat:
-                    partial = array_at(local, tables[k, PARTIAL])
+                    partial = memory_at(local, tables[k, PARTIAL])
                     for at in range(a * width, z * width, lanes):
                         store(partial, at, fill(np.float32(0), lanes))
             for r in range(run_starts[c], run_starts[c + 1]):

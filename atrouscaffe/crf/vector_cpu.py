@@ -18,10 +18,9 @@ from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
-__all__ = ["Vector", "add", "array_at", "div", "exp", "fill", "less", "load", "maximum", "minimum", "mul", "muladd",
-           "nan_flags", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
+__all__ = ["Vector", "add", "div", "exp", "fill", "less", "load", "maximum", "memory_at", "minimum", "mul",
+           "muladd", "nan_flags", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -81,7 +80,9 @@ def _call(builder, name, *args):
 
 
 def _address(context, builder, array_type, array, offset):
-    """Return the address of element `offset` of a contiguous array."""
+    """Return the address of element `offset` of a contiguous array or of memory."""
+    if isinstance(array_type, types.CPointer):
+        return builder.gep(array, [offset])
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [offset])
 
@@ -144,23 +145,18 @@ def poke(typingctx, array, offset, value):
 
 
 @intrinsic
-def array_at(typingctx, sample, address):
-    """Return the flat array of the type of `sample` whose memory begins at `address`.
+def memory_at(typingctx, sample, address):
+    """Return the memory at `address` as numbers of the type of those in the array `sample`.
 
-    For `peek`, `poke`, `load` and `store` only: its length is given as 0. Whoever owns the memory must
-    keep it. Numba wants arrays in a tuple to be counted when it compiles; a table of addresses may
-    have any number of rows.
+    `peek`, `poke`, `load` and `store` take it in place of an array. Whoever owns it must keep it. A
+    table of addresses may have any number of rows, and is compiled once for all; tuples of arrays are
+    compiled for each length, and arrays taken from them are counted in every loop.
     """
 
     def code(context, builder, signature, args):
-        array = context.make_array(signature.return_type)(context, builder)
-        item = context.get_constant(types.intp, sample.dtype.bitwidth // 8)
-        data = builder.inttoptr(args[1], array.data.type)
-        zero = context.get_constant(types.intp, 0)
-        populate_array(array, data=data, shape=[zero], strides=[item], itemsize=item, meminfo=None)
-        return array._getvalue()
+        return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
 
-    return sample(sample, types.int64), code
+    return types.CPointer(sample.dtype)(sample, types.int64), code
 
 
 @intrinsic
