@@ -194,6 +194,15 @@ def test_block_words_do_what_the_manual_says(cupy, run):
     assert (numbers.get().reshape(96, 3) == [20, 1, 0]).all()
 
 
+def test_other_processors_change_stacks_through_the_system(cupy):
+    module = cupy.RawModule(code=KERNELS, options=("--std=c++17", "-DSTAND_IN_UCONTEXT"))
+    numbers = cupy.arange(64, dtype=np.int32)
+    module.get_function("reverse")((1,), (64,), (numbers, np.int32(1)))
+    assert (numbers.get() == np.arange(64)[::-1]).all()
+    with pytest.raises(Fault, match="deadlock: 32 of 64 threads"):
+        module.get_function("half_barrier")((1,), (64,), (numbers,))
+
+
 def test_integer_atomics_meet_every_thread(cupy, run):
     total, largest = cupy.zeros(1, np.int32), cupy.zeros(1, np.int32)
     run("count_up", 100, total, largest, cupy.asarray(np.arange(100, dtype=np.int32) * 7 % 101))

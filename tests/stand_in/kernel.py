@@ -30,6 +30,7 @@ CACHE = ROOT / ".pytest_cache" / "stand-in"
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off",
          "-DSTAND_IN", f"-I{HEADER.parent / 'stand_in' / 'include'}", "-Wall", "-Wextra", "-Werror",
          "-Wno-unknown-pragmas", "-Wno-psabi")
+KEPT = 500  # libraries
 STACK = 64 << 10
 DEFAULT_SHARED, MOST_SHARED = 48 << 10, 227 << 10
 KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\(([^)]*)\)\s*)?(\w+)\s*\(([^)]*)\)')
@@ -85,6 +86,8 @@ def build(code, options=(), extra=()):
     if library.exists():
         return library
     CACHE.mkdir(parents=True, exist_ok=True)
+    for old in sorted(CACHE.glob("*.so"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         text, made = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         text.write_text(source, encoding="utf-8")
@@ -194,8 +197,8 @@ class RawKernel:
                 raise TypeError(f"Unsupported type {type(value)}")
             wanted = ("pointer",) if size < 0 else ("f",) if size >= 100 else ("i", "u", "b")
             if kind not in wanted or cell.dtype.itemsize != abs(size) % 100:
-                raise Fault(f"{where}: expected {'an array' if size < 0 else f'{size % 100} bytes of kind {wanted[0]}'}, "
-                            f"got {'an array' if kind == 'pointer' else cell.dtype}")
+                needed = "an array" if size < 0 else f"{size % 100} bytes of kind {wanted[0]}"
+                raise Fault(f"{where}: expected {needed}, got {'an array' if kind == 'pointer' else cell.dtype}")
             cells.append(np.array([cell]))
         return cells
 
