@@ -74,13 +74,13 @@ def test_every_round_has_each_row_once_in_a_new_order(folder):
 
 
 @pytest.mark.parametrize("done", [0, 1, 4])
-def test_a_run_that_takes_its_state_back_goes_on_with_the_same_bits(folder, done):
-    whole = seg_net()
+def test_a_run_that_takes_its_state_back_goes_on_with_the_same_bits(folder, done, device):
+    whole = seg_net(device=device)
     expected = take(whole, 9)
-    first = seg_net()
+    first = seg_net(device=device)
     take(first, done)
     state = json.loads(json.dumps(first.state()))
-    second = seg_net(seed=99)
+    second = seg_net(seed=99, device=device)
     take(second, 3)
     second.set_state(state)
     assert same(take(second, 9 - done), expected[done:])
@@ -106,11 +106,11 @@ def test_mirror_and_crops_really_vary_and_come_from_the_picture(folder):
     assert max(row for row, _, _ in seen) >= 8
 
 
-def test_pictures_without_crop_reshape_what_follows(folder):
+def test_pictures_without_crop_reshape_what_follows(folder, device):
     net = Net('''layer { name: "data" type: "ImageSegData" top: "data"
         image_data_param { source: "list.txt" root_folder: "." label_type: PIXEL } }
         layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
-        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }''', TEST)
+        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }''', TEST, device=device)
     for height, width in SIZES + SIZES[:2]:
         net.forward()
         assert net.blobs["data"].shape == (1, 3, height, width)
@@ -187,7 +187,7 @@ def test_options_that_cannot_work_are_refused_when_the_net_is_made(folder, kind,
         Net(f'layer {{ name: "d" type: "{kind}" top: "data" top: "label" {body} }}', TEST)
 
 
-def test_image_data_reads_names_with_spaces_and_a_mean_picture(folder):
+def test_image_data_reads_names_with_spaces_and_a_mean_picture(folder, device):
     from atrouscaffe.formats.mean import write_mean
 
     (folder / "i0.png").rename(folder / "my photo.png")
@@ -196,7 +196,7 @@ def test_image_data_reads_names_with_spaces_and_a_mean_picture(folder):
     write_mean(folder / "mean.binaryproto", mean)
     net = Net('''layer { name: "d" type: "ImageData" top: "data" top: "label"
         transform_param { mean_file: "mean.binaryproto" scale: 0.5 }
-        image_data_param { source: "images.txt" } }''', TEST)
+        image_data_param { source: "images.txt" } }''', TEST, device=device)
     out = net.forward()
     image = cv2.imread(str(folder / "my photo.png")).transpose(2, 0, 1)
     assert np.allclose(out["data"][0], (image - mean) * 0.5, atol=1e-5)
@@ -210,7 +210,7 @@ def test_pictures_of_different_size_in_one_batch_are_refused(folder):
         net.forward()
 
 
-def test_data_layer_reads_encoded_pictures_as_told(folder):
+def test_data_layer_reads_encoded_pictures_as_told(folder, device):
     lmdb = pytest.importorskip("lmdb", reason="needs the package lmdb to write a database")
     from atrouscaffe.formats.datum import serialize_datum
 
@@ -223,7 +223,7 @@ def test_data_layer_reads_encoded_pictures_as_told(folder):
 
     def net(option):
         return Net(f'''layer {{ name: "d" type: "Data" top: "data" top: "label" transform_param {{ {option} }}
-            data_param {{ source: "db" backend: LMDB batch_size: 1 }} }}''', TEST)
+            data_param {{ source: "db" backend: LMDB batch_size: 1 }} }}''', TEST, device=device)
 
     outs = take(net("force_color: true"), 2)
     assert np.array_equal(outs[0]["data"][0], image.transpose(2, 0, 1))
@@ -318,11 +318,11 @@ def test_hdf5_links_and_impossible_sizes_are_refused(rows):
         hdf5_net()
 
 
-def test_hdf5_output_keeps_all_passes(rows):
+def test_hdf5_output_keeps_all_passes(rows, device):
     net = Net('''input: "a" input_dim: 2 input_dim: 3 input_dim: 1 input_dim: 2
         input: "b" input_dim: 2 input_dim: 1 input_dim: 1 input_dim: 1
         layer { name: "o" type: "HDF5Output" bottom: "a" bottom: "b"
-        hdf5_output_param { file_name: "out.h5" } }''', TEST)
+        hdf5_output_param { file_name: "out.h5" } }''', TEST, device=device)
     (rows / "out.h5").write_text("an old file")
     written = []
     for value in (1, 2, 3):
@@ -339,9 +339,9 @@ def test_hdf5_output_keeps_all_passes(rows):
 # -- memory, dummy, parameter -------------------------------------------------------------------
 
 
-def test_memory_data_hands_out_what_it_was_given():
+def test_memory_data_hands_out_what_it_was_given(device):
     net = Net('''layer { name: "d" type: "MemoryData" top: "data" top: "label" transform_param { scale: 2 }
-        memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 } }''', TEST)
+        memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 } }''', TEST, device=device)
     layer = net.layers[0].layer
     with pytest.raises(LayerError, match="set_arrays"):
         net.forward()
@@ -357,9 +357,10 @@ def test_memory_data_hands_out_what_it_was_given():
             layer.set_arrays(bad, np.zeros(len(bad)))
 
 
-def test_dummy_data_draws_anew_but_leaves_constants_to_the_caller():
+def test_dummy_data_draws_anew_but_leaves_constants_to_the_caller(device):
     net = Net('''layer { name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 40 dim: 50 }
-        data_filler { type: "gaussian" std: 3 mean: 1 } data_filler { type: "constant" value: 2 } } }''', TEST, seed=1)
+        data_filler { type: "gaussian" std: 3 mean: 1 } data_filler { type: "constant" value: 2 } } }''', TEST, seed=1,
+              device=device)
     first = net.forward()["a"].copy()
     assert abs(first.mean() - 1) < 0.3
     assert abs(first.std() - 3) < 0.3
@@ -369,19 +370,20 @@ def test_dummy_data_draws_anew_but_leaves_constants_to_the_caller():
     assert (out["b"] == 7).all()
 
 
-def test_what_was_written_to_dummy_data_before_the_first_pass_stays():
+def test_what_was_written_to_dummy_data_before_the_first_pass_stays(device):
     net = Net('layer { name: "d" type: "DummyData" top: "a" dummy_data_param { shape { dim: 3 } '
-              'data_filler { value: 2 } } }', TEST)
+              'data_filler { value: 2 } } }', TEST, device=device)
     net.blobs["a"].data[...] = [0, 5, 6]
     assert net.forward()["a"].tolist() == [0, 5, 6]
 
 
-def test_constants_of_dummy_data_outlive_a_net_that_drops_blobs():
+def test_constants_of_dummy_data_outlive_a_net_that_drops_blobs(device):
     net = Net('''layer { name: "d" type: "DummyData" top: "a" dummy_data_param { shape { dim: 4 dim: 3 }
         data_filler { value: 2 } } }
         layer { name: "x" type: "Power" bottom: "a" top: "x" power_param { shift: 1 } }
         layer { name: "y" type: "Power" bottom: "x" top: "y" power_param { shift: 1 } }
-        layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }''', TEST, keep=[])
+        layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }''', TEST, keep=[],
+              device=device)
     for _ in range(3):
         assert (net.forward()["z"] == 5).all()
 
@@ -394,10 +396,10 @@ def test_dummy_data_of_wrong_shape_is_refused(body):
         Net(f'layer {{ name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param {{ {body} }} }}', TEST)
 
 
-def test_parameter_layer_learns():
+def test_parameter_layer_learns(device):
     net = Net('''force_backward: true
         layer { name: "p" type: "Parameter" top: "w" parameter_param { shape { dim: 2 dim: 3 } } }
-        layer { name: "s" type: "Power" bottom: "w" top: "y" power_param { scale: 3 } }''', TRAIN)
+        layer { name: "s" type: "Power" bottom: "w" top: "y" power_param { scale: 3 } }''', TRAIN, device=device)
     net.params["p"][0].data[...] = np.arange(6).reshape(2, 3)
     assert np.array_equal(net.forward()["y"], np.arange(6).reshape(2, 3) * 3)
     net.blobs["y"].diff[...] = 1
@@ -409,13 +411,13 @@ def test_parameter_layer_learns():
 # -- MAT ----------------------------------------------------------------------------------------
 
 
-def test_mat_write_names_files_as_the_original_and_mat_read_takes_them_back(tmp_path, monkeypatch, oracle):
+def test_mat_write_names_files_as_the_original_and_mat_read_takes_them_back(tmp_path, monkeypatch, oracle, device):
     arrays = np.load(oracle / "files" / "mat_arrays.npz")
     (tmp_path / "list.txt").write_text((oracle / "files" / "matlist.txt").read_text())
     monkeypatch.chdir(tmp_path)
     net = Net('''input: "data" input_dim: 1 input_dim: 3 input_dim: 4 input_dim: 5
         layer { name: "w" type: "MatWrite" bottom: "data"
-        mat_write_param { prefix: "new/folder/mat_" source: "list.txt" strip: 4 } }''', TEST)
+        mat_write_param { prefix: "new/folder/mat_" source: "list.txt" strip: 4 } }''', TEST, device=device)
     for name in ("img_a", "img_b"):
         net.forward(data=arrays[name])
         written = tmp_path / "new" / "folder" / f"mat_{name}_blob_0.mat"
@@ -426,7 +428,8 @@ def test_mat_write_names_files_as_the_original_and_mat_read_takes_them_back(tmp_
         net.forward(data=arrays["img_a"])
 
     net = Net('''layer { name: "r" type: "MatRead" top: "x"
-        mat_read_param { prefix: "new/folder/mat_" source: "list.txt" strip: 4 batch_size: 1 } }''', TEST)
+        mat_read_param { prefix: "new/folder/mat_" source: "list.txt" strip: 4 batch_size: 1 } }''', TEST,
+              device=device)
     for name in ("img_a", "img_b", "img_a"):
         assert np.array_equal(net.forward()["x"], arrays[name])
 

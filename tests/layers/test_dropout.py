@@ -19,9 +19,9 @@ def layer(ratio: float, top: str = "y") -> str:
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.3, 0.9])
-def test_train_keeps_the_right_share_and_scales_it(ratio, rng):
+def test_train_keeps_the_right_share_and_scales_it(ratio, rng, device):
     x = rng.uniform(1, 2, (3, 5, 101, 103))
-    net = small_net(layer(ratio), {"x": x}, phase=TRAIN, dtype=np.float32, seed=3)
+    net = small_net(layer(ratio), {"x": x}, phase=TRAIN, device=device, dtype=np.float32, seed=3)
     dy = rng.uniform(1, 2, x.shape).astype(np.float32)
     dx = gradients(net, {"y": dy}, ["x"])["x"]
     factor = net.blobs["y"].data / net.blobs["x"].data
@@ -37,9 +37,9 @@ def test_train_keeps_the_right_share_and_scales_it(ratio, rng):
     assert abs(neighbours) < 5 / np.sqrt(x.size)
 
 
-def test_masks_change_from_pass_to_pass_and_repeat_with_the_seed():
+def test_masks_change_from_pass_to_pass_and_repeat_with_the_seed(device):
     x = np.ones((2, 3, 50, 70))
-    nets = [small_net(layer(0.5), {"x": x}, phase=TRAIN, seed=seed) for seed in (5, 5, 6)]
+    nets = [small_net(layer(0.5), {"x": x}, phase=TRAIN, device=device, seed=seed) for seed in (5, 5, 6)]
     masks = [[net.forward()["y"].copy() for _ in range(2)] for net in nets]
     assert np.array_equal(masks[0], masks[1])
     assert not np.array_equal(masks[0][0], masks[0][1])
@@ -58,18 +58,18 @@ def test_mask_does_not_depend_on_threads():
     assert np.array_equal(*results)
 
 
-def test_in_place_uses_one_mask_for_both_passes(rng):
+def test_in_place_uses_one_mask_for_both_passes(rng, device):
     x = rng.uniform(1, 2, (2, 3, 5, 7))
     net = small_net('layer { name: "p" type: "Power" bottom: "x" top: "h" }' + layer(0.4, "h").replace('"x"', '"h"'),
-                    {"x": x}, phase=TRAIN)
+                    {"x": x}, phase=TRAIN, device=device)
     dx = gradients(net, {"h": 1.0}, ["x"])["x"]
     np.testing.assert_allclose(net.blobs["h"].data, dx * x)
     assert 0 < np.count_nonzero(dx) < dx.size
 
 
-def test_test_phase_is_the_identity(rng):
+def test_test_phase_is_the_identity(rng, device):
     x, dy = rng.standard_normal((2, 2, 3, 5, 7))
-    net = small_net(layer(0.4), {"x": x}, phase=TEST)
+    net = small_net(layer(0.4), {"x": x}, phase=TEST, device=device)
     assert np.array_equal(gradients(net, {"y": dy}, ["x"])["x"], dy)
     assert np.array_equal(net.blobs["y"].data, x)
 
@@ -81,11 +81,11 @@ def test_ratio_out_of_range_is_named(ratio):
 
 
 @pytest.mark.parametrize("name", ["v1_dropout_train", "v1_dropout_train_03", "v2_dropout_train", "v2_dropout_train_03"])
-def test_recorded_cases_agree_in_all_but_the_mask(name, monkeypatch):
+def test_recorded_cases_agree_in_all_but_the_mask(name, monkeypatch, device):
     folder = ORACLE / "cases" / name
     monkeypatch.chdir(folder)
     case = Case(folder)
-    net = case.net(seed=1)
+    net = case.net(seed=1, device=device)
     net.forward()
     (top, dy), = case.group("topdiff").items()
     net.blobs[top].diff[...] = dy.reshape(net.blobs[top].shape)

@@ -82,7 +82,7 @@ CASES = {  # name: (layers, inputs, phase)
     "inner product": (layer("InnerProduct", "inner_product_param { num_output: 4 }"), {"x": X}, TEST),
     "inner product, turned": (layer("InnerProduct", "inner_product_param { num_output: 4 transpose: true }"),
                               {"x": X}, TEST),
-    "inner product of pixels": (layer("InnerProduct", "inner_product_param { num_output: 4 axis: -1 bias_term: false }"),
+    "inner product of pixels": (layer("InnerProduct", "inner_product_param { num_output: 4 axis: -1 bias_term: 0 }"),
                                 {"x": X}, TEST),
     "inner product with one output": (layer("InnerProduct", "inner_product_param { num_output: 1 transpose: true }"),
                                       {"x": SMALL}, TEST),

@@ -107,11 +107,11 @@ def layer(name, cls, bottom="", top="", param=""):
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(tmp_path, device):
     def make(text, phase=caffe.TRAIN, **options):
         path = tmp_path / "net.prototxt"
         path.write_text(text)
-        return caffe.Net(str(path), phase, **options)
+        return caffe.Net(str(path), phase, device=device, **options)
 
     return make
 
@@ -143,11 +143,11 @@ def test_a_data_layer_is_itself_in_layers_and_may_change_its_batch(make):
     assert net.blobs["count"].data.shape == (6,)
 
 
-def test_a_batch_that_changes_reaches_a_net_that_drops_its_blobs():
+def test_a_batch_that_changes_reaches_a_net_that_drops_its_blobs(device):
     text = layer("count", "Counter") + "".join(
         f'layer {{ name: "{top}" type: "Power" bottom: "{bottom}" top: "{top}" power_param {{ scale: 2 }} }}'
         for bottom, top in (("count", "twice"), ("twice", "fourfold")))
-    net = atrouscaffe.Net(text, caffe.TEST, keep=[], allow_python_layers=True)
+    net = atrouscaffe.Net(text, caffe.TEST, keep=[], device=device, allow_python_layers=True)
     assert net.forward()["fourfold"].tolist() == [0, 4, 8, 12]
     for size in (6, 3):
         net.layers[0].next, net.layers[0].size = 1, size
@@ -221,7 +221,7 @@ def test_only_who_says_so_runs_them():
     assert (net.forward()["one"] == 10).all()
 
 
-def test_a_python_loss_trains(make, tmp_path):
+def test_a_python_loss_trains(make, tmp_path, device):
     (tmp_path / "net.prototxt").write_text("""
         layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 3 }
                 data_filler { type: "constant" value: 1 } } }
@@ -230,7 +230,7 @@ def test_a_python_loss_trains(make, tmp_path):
         """ + layer("sum", "Sum", "ip").replace("}\n", " loss_weight: 1 }\n"))
     (tmp_path / "solver.prototxt").write_text(
         f"net: '{tmp_path}/net.prototxt' base_lr: 0.1 lr_policy: 'fixed' max_iter: 1")
-    solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
+    solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"), device=device)
     assert solver.net.forward()["sum"] == 6
     solver.step(1)
     np.testing.assert_allclose(solver.net.params["ip"][0].data, 0.8, rtol=1e-6)

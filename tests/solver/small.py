@@ -41,9 +41,11 @@ def write(folder: Path, solver: str = "", net: str = NET, base: str = SOLVER) ->
     return folder / "solver.prototxt"
 
 
-def make(folder: Path, solver: str = "", net: str = NET, lines: list[str] | None = None, base: str = SOLVER):
+def make(folder: Path, solver: str = "", net: str = NET, lines: list[str] | None = None, base: str = SOLVER,
+         device: str = "cpu", **options):
     """Return the solver of the small net in `folder`, which must be the working folder; its lines go to `lines`."""
-    return get_solver(write(folder, solver, net, base), log=(lambda line: None) if lines is None else lines.append)
+    return get_solver(write(folder, solver, net, base), log=(lambda line: None) if lines is None else lines.append,
+                      device=device, **options)
 
 
 def weights(solver) -> list[np.ndarray]:

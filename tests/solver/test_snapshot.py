@@ -34,15 +34,15 @@ def base(kind: str) -> str:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["SGD", "AdaGrad", "Adam"])
-def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(folder, kind, form):
-    whole = small.make(folder, TESTED + form, base=base(kind))
+def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(folder, kind, form, device):
+    whole = small.make(folder, TESTED + form, base=base(kind), device=device)
     scores = []
     whole.listeners.append(lambda event: scores.append((event.iteration, event.outputs)) if event.kind == "test" else 0)
     whole.step(4)
     state = whole.snapshot()
     whole.step(5)
     late = [score for score in scores if score[0] > 4]
-    resumed = small.make(folder, TESTED + form, base=base(kind))
+    resumed = small.make(folder, TESTED + form, base=base(kind), device=device)
     resumed.listeners += whole.listeners
     scores.clear()
     resumed.restore(state)
@@ -50,6 +50,23 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(folder, kind, form):
     assert resumed.iter == whole.iter == 9
     assert small.same(small.weights(whole), small.weights(resumed))
     assert scores == late and late
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["SGD", "AdaDelta", "Adam"])
+def test_run_that_changes_its_device_goes_on_as_it_was(folder, kind, form, device):
+    net = small.NET.replace('layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }', "")  # masks differ
+    whole = small.make(folder, form, net, base=base(kind))
+    whole.step(8)
+    for first, second in ((device, "cpu"), ("cpu", device)):
+        begun = small.make(folder, form, net, base=base(kind), device=first)
+        begun.step(4)
+        resumed = small.make(folder, form, net, base=base(kind), device=second)
+        resumed.restore(begun.snapshot())
+        resumed.step(4)
+        for ours, theirs in zip(small.weights(resumed), small.weights(whole), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_without_our_file_the_data_starts_at_its_first_row(folder):

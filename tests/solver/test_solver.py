@@ -10,6 +10,7 @@ import pytest
 import atrouscaffe
 from atrouscaffe import AdamSolver, NesterovSolver, SGDSolver, get_solver
 from atrouscaffe.errors import ArgumentError, SolverError
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.solver.spec import read_spec
 from tests.solver import small
 
@@ -36,17 +37,17 @@ def test_face_is_pycaffes(folder):
         atrouscaffe.AdaGradSolver(small.write(folder))
 
 
-def test_test_nets_use_the_train_nets_weights(folder):
-    solver = small.make(folder, TESTED)
+def test_test_nets_use_the_train_nets_weights(folder, device):
+    solver = small.make(folder, TESTED, device=device)
     solver.step(1)
     for layer, blobs in solver.net.params.items():
         for mine, theirs in zip(blobs, solver.test_nets[0].params[layer]):
             assert np.shares_memory(mine.data, theirs.data)
 
 
-def test_tests_report_the_mean_over_their_batches(folder):
+def test_tests_report_the_mean_over_their_batches(folder, device):
     lines, events = [], []
-    solver = small.make(folder, TESTED + " test_compute_loss: true", lines=lines)
+    solver = small.make(folder, TESTED + " test_compute_loss: true", lines=lines, device=device)
     solver.listeners.append(events.append)
     batches = []
     net = solver.test_nets[0]
@@ -90,9 +91,9 @@ def test_display_lines_are_caffes(folder):
     assert len(lines) == 6
 
 
-def test_debug_info_shows_every_layer(folder):
+def test_debug_info_shows_every_layer(folder, device):
     lines = []
-    solver = small.make(folder, "display: 2 debug_info: true", lines=lines)
+    solver = small.make(folder, "display: 2 debug_info: true", lines=lines, device=device)
     before = np.abs(solver.net.params["ip"][0].data).mean(dtype=np.float64)
     solver.step(2)
     text = "\n".join(lines)
@@ -106,9 +107,9 @@ def test_debug_info_shows_every_layer(folder):
     assert text.count("[Update] Layer ip, param 0") == 1  # iteration 1 is not displayed
 
 
-def test_frozen_layers_cost_no_backward(folder):
+def test_frozen_layers_cost_no_backward(folder, device):
     frozen = small.NET.replace("param { lr_mult: 1 } param { lr_mult: 2 }", "param { lr_mult: 0 } param { lr_mult: 0 }")
-    solver = small.make(folder, net=frozen)
+    solver = small.make(folder, net=frozen, device=device)
     run, before = [], small.weights(solver)
     solver.net.watch(backward=lambda node: run.append(node.spec.name))
     solver.step(2)
@@ -119,8 +120,8 @@ def test_frozen_layers_cost_no_backward(folder):
     assert not solver.net.blobs["conv"].has_grad and not solver.net.blobs["data"].has_grad
 
 
-def test_callbacks_see_and_change_gradients(folder):
-    solver = small.make(folder, base=small.SOLVER.replace("weight_decay: 0.001", ""))
+def test_callbacks_see_and_change_gradients(folder, device):
+    solver = small.make(folder, base=small.SOLVER.replace("weight_decay: 0.001", ""), device=device)
     seen, before = [], small.weights(solver)
 
     def clear():
@@ -133,8 +134,9 @@ def test_callbacks_see_and_change_gradients(folder):
     assert small.same(before, small.weights(solver))
 
 
-def test_apply_update_is_one_plain_step(folder):
-    solver = small.make(folder, base=small.SOLVER.replace("weight_decay: 0.001", "").replace("momentum: 0.9", ""))
+def test_apply_update_is_one_plain_step(folder, device):
+    solver = small.make(folder, base=small.SOLVER.replace("weight_decay: 0.001", "").replace("momentum: 0.9", ""),
+                        device=device)
     before = solver.net.params["conv"][1].data.copy()
     solver.net.clear_param_diffs()
     solver.net.params["conv"][1].diff[...] = 3
@@ -179,10 +181,10 @@ NOT_FINITE = ('layer { name: "log" type: "Log" bottom: "conv" top: "conv" }\nlay
               'layer { name: "drop"')
 
 
-def test_a_loss_that_is_not_finite_names_the_layer_where_it_began(folder):
+def test_a_loss_that_is_not_finite_names_the_layer_where_it_began(folder, device):
     net = small.NET.replace('layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }', "").replace(
         'layer { name: "drop"', NOT_FINITE[0])
-    solver = small.make(folder, net=net)
+    solver = small.make(folder, net=net, device=device)
     before = small.weights(solver)
     with pytest.raises(SolverError, match=r"iteration 0: the loss is nan.*began in top 'conv' of layer 'log' \(Log"), \
             np.errstate(invalid="ignore"):
@@ -190,18 +192,18 @@ def test_a_loss_that_is_not_finite_names_the_layer_where_it_began(folder):
     assert solver.iter == 0 and small.same(before, small.weights(solver))
 
 
-def test_a_parameter_that_is_not_finite_is_named(folder):
-    solver = small.make(folder)
+def test_a_parameter_that_is_not_finite_is_named(folder, device):
+    solver = small.make(folder, device=device)
     solver.step(1)
     solver.net.params["ip"][1].data[2] = np.inf
     with pytest.raises(SolverError, match="parameter 1 of layer 'ip'"), np.errstate(invalid="ignore"):
         solver.step(1)
 
 
-def test_a_gradient_that_is_not_finite_names_the_layer_and_changes_nothing(folder):
+def test_a_gradient_that_is_not_finite_names_the_layer_and_changes_nothing(folder, device):
     net = small.NET.replace('layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }', NOT_FINITE[1].replace(
         'layer { name: "drop"', "")).replace('bottom: "conv" top: "ip"', 'bottom: "root" top: "ip"')
-    solver = small.make(folder, net=net)  # the root of 0 has an infinite slope
+    solver = small.make(folder, net=net, device=device)  # the root of 0 has an infinite slope
     before = small.weights(solver)
     with pytest.raises(SolverError, match=r"a gradient is not finite.*bottom 'conv' of layer 'root' \(Power"), \
             np.errstate(divide="ignore", invalid="ignore"):
@@ -209,8 +211,8 @@ def test_a_gradient_that_is_not_finite_names_the_layer_and_changes_nothing(folde
     assert small.same(before, small.weights(solver))
 
 
-def test_large_finite_gradients_are_no_error(folder):
-    solver = small.make(folder, 'clip_gradients: 1')
+def test_large_finite_gradients_are_no_error(folder, device):
+    solver = small.make(folder, 'clip_gradients: 1', device=device)
     solver.add_callback(None, lambda: solver.net.params["ip"][0].diff.fill(1e25))
     solver.step(1)
     assert all(np.isfinite(array).all() for array in small.weights(solver))
@@ -272,3 +274,22 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(folder):
     other = small.make(folder, base=small.SOLVER.replace("random_seed: 7", "random_seed: 8"))
     other.step(5)
     assert not small.same(results[0], small.weights(other))
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_half_precision_is_refused_and_tf32_trains(folder, device):
+    with pytest.raises(ArgumentError, match="expected 'fp32' or 'tf32' for training, got 'fp16'"):
+        small.make(folder, device=device, precision="fp16")
+    solver = small.make(folder, device=device, precision="tf32")
+    before = small.weights(solver)
+    solver.step(2)
+    assert not small.same(before, small.weights(solver))
+    assert on_device(solver.updater.histories[0][0]) and solver.updater.histories[0][0].any()
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_an_update_reaches_what_other_nets_derived_from_the_weights(folder, device):
+    solver = small.make(folder, TESTED, device=device)
+    epochs = [net.backend.epoch for net in (solver.net, *solver.test_nets)]
+    solver.step(1)
+    assert all(net.backend.epoch > epoch for net, epoch in zip((solver.net, *solver.test_nets), epochs))

@@ -20,18 +20,21 @@ def snapshots(folder):
     return sorted(path.name for path in folder.glob("snap*solverstate*"))
 
 
+ON_DEVICE = ["v1_sgd_shared", "v2_sgd_shared", "v2_sgd_l1", "v2_sgd_mults", "v2_sgd_iter_size3_clip", "v2_sgd_lr0",
+             "v1_nesterov_v1", "v2_adagrad_delta", "v2_rmsprop", "v2_adadelta", "v2_adam"]
+"""Runs repeated on other devices: each rule, and whatever goes through the updater in a way of its own."""
 RESUMED = [(name, state) for name in KEPT for state in snapshots(FOLDERS[name])]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Return a function that makes a case's solver in a copy of its folder."""
-    def make(name):
+    def make(name, **options):
         folder = tmp_path / name
         shutil.copytree(FOLDERS[name], folder)
         monkeypatch.chdir(folder)
         about = json.loads((folder / "case.json").read_text())
-        solver = get_solver("solver.prototxt", dialect=about["dialect"], log=lambda line: None)
+        solver = get_solver("solver.prototxt", dialect=about["dialect"], log=lambda line: None, **options)
         solver.net.copy_from("init.caffemodel")
         with np.load("trajectory.npz") as arrays:
             return solver, {key: arrays[key] for key in arrays.files}
@@ -62,6 +65,26 @@ def test_trajectory_equals_the_recording(name, run):
         compare(solver, recorded, "w", iteration)
     if "loss" in recorded and solver.param.iter_size == 1:
         np.testing.assert_allclose(losses, recorded["loss"].ravel(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_trajectory_on_a_device_equals_the_recording(name, run, device):
+    solver, recorded = run(name, device=device)
+    for iteration in range(1, 9):
+        solver.step(1)
+        compare(solver, recorded, "w", iteration)
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize(("name", "state"), [("v2_adam", "snap_iter_4.solverstate"),
+                                             ("v2_adadelta", "snap_h5_iter_4.solverstate.h5")])
+def test_run_resumed_on_a_device_equals_the_recording(name, state, run, device):
+    solver, recorded = run(name, device=device)
+    solver.restore(state)
+    for iteration in range(5, 9):
+        solver.step(1)
+        compare(solver, recorded, "resume", iteration)
 
 
 @pytest.mark.parametrize(("name", "state"), RESUMED)
