@@ -96,15 +96,14 @@ class Memory:
     """Holds a block until nobody uses it."""
 
     def __init__(self, block, pool):
-        self.block, self._pool = block, weakref.ref(pool) if pool is not None else None
+        self.block, self._pool = block, pool
         self.ptr, self.size, self.device_id = block.start, block.size, 0
 
     def __del__(self):
         if device is None:  # the interpreter is going
             return
-        pool = self._pool and self._pool()
-        if pool is not None and not self.block.released:
-            pool._give_back(self.block)
+        if self._pool is not None and not self.block.released:
+            self._pool._give_back(self.block)
         else:
             self.block.release()
 
