@@ -78,7 +78,8 @@ def test_convolutions_when_implicit_then_equal_the_explicit_ones(device, precisi
     by_columns = Net(DEEPLAB, TEST, seed=3, device=device, precision=precision).forward(data=image)["fc8"].copy()
     way("implicit")
     implicit = Net(DEEPLAB, TEST, seed=3, device=device, precision=precision).forward(data=image)["fc8"]
-    assert np.abs(implicit - by_columns).max() < 1e-5 * np.abs(by_columns).max() * (1 if precision == "fp32" else 20)
+    close = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 2e-4}[precision]  # cuBLAS does not say how it rounds to TF32
+    assert np.abs(implicit - by_columns).max() < close * np.abs(by_columns).max()
 
 
 def test_packed_storages_are_those_between_convolutions_and_poolings(image):
@@ -89,7 +90,7 @@ def test_packed_storages_are_those_between_convolutions_and_poolings(image):
     assert names == {"conv1_1", "conv1_2", "pool1", "conv2", "pool2", "pool2a", "fc6", "fc7"}
     text = DEEPLAB.replace('num_output: 16', 'num_output: 18 group: 3')  # conv2 now wants plain values below and above
     graph = Net(text, TEST, seed=3, keep=[]).graph
-    packed = packed_storages(graph, {value.storage for value in graph.values}, folded_relus(graph))
+    packed = packed_storages(graph, {value.storage for value in graph.values if value.readers}, folded_relus(graph))
     names = {value.name for value in graph.values if value.storage in packed}
     assert names == {"conv1_1", "fc6", "fc7"}
 

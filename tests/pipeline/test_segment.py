@@ -331,3 +331,32 @@ def test_outputs_that_are_not_clear_must_be_named(folder):
     with pytest.raises(ArgumentError, match="output="):
         Segmenter(text, path, mean=0)
     assert Segmenter(text, path, mean=0, output="other").classes == 3
+
+
+def test_labels_alone_equal_those_of_the_whole_result(device, finite_weights):
+    segmenter = Segmenter(finite(up=""), finite_weights, device, mean=MEAN, tile=49)
+    sizes = [(33, 41), (33, 41), (33, 41), (20, 30), (20, 31), (33, 41), (90, 130)]
+    images = [photo(*size, seed=i) for i, size in enumerate(sizes)]
+    whole = Segmenter(finite(), finite_weights, mean=MEAN, tile=49)
+    results = [whole(image) for image in images]
+    for image, labels, result in zip(images, segmenter.stream(images), results, strict=True):
+        assert labels.shape == image.shape[:2] and labels.dtype == np.uint8
+        ordered = np.sort(result.scores, 0)
+        clear = ordered[-1] - ordered[-2] > 1e-4
+        assert clear.mean() > 0.95 and (labels == result.labels)[clear].all()
+    assert np.array_equal(segmenter.labels(images[3]), segmenter(images[3]).labels)
+    np.testing.assert_allclose(segmenter(images[6]).scores, results[6].scores, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_crf_on_the_device_is_the_cpus(device, finite_weights):
+    options = {"mean": MEAN, "crf": {"iterations": 3, "exact": True}}
+    ours, theirs = (Segmenter(finite(), finite_weights, where, **options) for where in (device, "cpu"))
+    images = [photo(20, 30, seed=1), photo(20, 30, seed=2), photo(25, 22, seed=3)]
+    expected = [theirs(image) for image in images]
+    found = ours(images[0])
+    np.testing.assert_allclose(found.probabilities, expected[0].probabilities, rtol=0, atol=1e-4)
+    for labels, result in zip(ours.stream(images), expected, strict=True):
+        ordered = np.sort(result.probabilities, 0)
+        clear = ordered[-1] - ordered[-2] > 1e-3
+        assert labels.dtype == np.uint8 and clear.mean() > 0.8 and (labels == result.labels)[clear].all()
