@@ -1,7 +1,8 @@
 """Mean field on a CUDA device: see `atrouscaffe.crf.meanfield`.
 
 All labels are kept (`exact`), all kernels' vertices are blurred together, and one kernel slices them,
-adds the unary and normalises. The host only starts kernels: nothing of an iteration is read back.
+adds the unary and normalises. The host waits once, for the check of the energies, and then only starts
+kernels.
 """
 
 from __future__ import annotations
@@ -138,20 +139,16 @@ class DeviceField:
         launch("meanfield", "take_energies", self.points, (energies, logits, bad, self.points, self.labels, quads))
         scratch = xp.empty_like(logits) if quads > self.group else None
         self._update(logits, None, beliefs, scratch, 0, 1.0)()
+        steps = self._iteration(logits, beliefs, scratch, relax) if iterations else []
+        self._check(energies, bad)  # waits now, so that the host may go on while the iterations run
+        if watch is not None and watch(0, beliefs):
+            return beliefs, 0
         done = 0
-        if watch is not None:
-            self._check(energies, bad)
-            if watch(0, beliefs):
-                return beliefs, 0
-        if iterations:
-            steps = self._iteration(logits, beliefs, scratch, relax)
-            for done in range(1, iterations + 1):
-                for step in steps:
-                    step()
-                if watch is not None and watch(done, beliefs):
-                    break
-        if watch is None:
-            self._check(energies, bad)
+        for done in range(1, iterations + 1):
+            for step in steps:
+                step()
+            if watch is not None and watch(done, beliefs):
+                break
         return beliefs, done
 
     def _iteration(self, logits: Any, beliefs: Any, scratch: Any, relax: float) -> list[Callable[[], None]]:
