@@ -93,16 +93,16 @@ def test_names_are_those_of_pycaffe(prototxt):
     assert net.params["c1"][1].data.shape == (4,)
 
 
-def test_what_was_last_written_to_an_input_is_what_runs(prototxt, data):
-    net = Net(prototxt, TEST, seed=1)
+def test_what_was_last_written_to_an_input_is_what_runs(prototxt, data, device):
+    net = Net(prototxt, TEST, seed=1, device=device)
     net.blobs["data"].data[...] = data
     first = net.forward()["out"].copy()
     np.testing.assert_allclose(first, reference(net, data), atol=1e-5)
     np.testing.assert_array_equal(net.forward()["out"], first)
 
 
-def test_forward_in_parts_equals_forward_at_once(prototxt, data):
-    net = Net(prototxt, TEST, seed=1)
+def test_forward_in_parts_equals_forward_at_once(prototxt, data, device):
+    net = Net(prototxt, TEST, seed=1, device=device)
     whole = net.forward(data=data)["out"].copy()
     net.blobs["out"].data[...] = 0
     assert list(net.forward(end="r1", data=data)) == ["x"]
@@ -110,8 +110,8 @@ def test_forward_in_parts_equals_forward_at_once(prototxt, data):
     np.testing.assert_array_equal(net.blobs["out"].data, whole)
 
 
-def test_reshape_of_an_input_reshapes_all(prototxt, rng):
-    net = Net(prototxt, TEST, seed=1)
+def test_reshape_of_an_input_reshapes_all(prototxt, rng, device):
+    net = Net(prototxt, TEST, seed=1, device=device)
     data = rng.standard_normal((1, 3, 9, 4)).astype(np.float32)
     net.blobs["data"].reshape(*data.shape)
     net.reshape()
@@ -119,8 +119,8 @@ def test_reshape_of_an_input_reshapes_all(prototxt, rng):
     np.testing.assert_allclose(net.forward(data=data)["out"], reference(net, data), atol=1e-5)
 
 
-def test_reshape_that_fails_is_refused_again_by_the_next_pass_and_can_be_undone(prototxt, data):
-    net = Net(prototxt, TEST, seed=1)
+def test_reshape_that_fails_is_refused_again_by_the_next_pass_and_can_be_undone(prototxt, data, device):
+    net = Net(prototxt, TEST, seed=1, device=device)
     whole = net.forward(data=data)["out"].copy()
     net.blobs["data"].reshape(1, 2, 9, 4)
     for run in (net.reshape, net.forward, net.forward):
@@ -134,9 +134,9 @@ def test_reshape_that_fails_is_refused_again_by_the_next_pass_and_can_be_undone(
     'type: "Dropout" bottom: "x" top: "x"', 'type: "Scale" bottom: "x" top: "x"', 'type: "PReLU" bottom: "x" top: "x"',
     'type: "MVN" bottom: "x" top: "y"', 'type: "BatchNorm" bottom: "x" top: "y"',
     'type: "SigmoidCrossEntropyLoss" bottom: "x" bottom: "data" top: "y"'])
-def test_backward_without_a_forward_in_these_shapes_is_refused(layer):
+def test_backward_without_a_forward_in_these_shapes_is_refused(layer, device):
     net = Net('force_backward: true input: "data" input_shape { dim: 2 dim: 3 dim: 5 } layer { name: "p" type: "Power" '
-              f'bottom: "data" top: "x" }} layer {{ name: "l" {layer} }}', TRAIN, seed=1)
+              f'bottom: "data" top: "x" }} layer {{ name: "l" {layer} }}', TRAIN, seed=1, device=device)
     with pytest.raises(GraphError, match="layer 'l'.*needs a forward pass"):
         net.backward()
     net.forward(data=np.ones((2, 3, 5)))
@@ -158,8 +158,8 @@ def test_reshape_above_the_budget_is_refused_again_by_the_next_pass(prototxt, da
     assert net.forward(data=data)["out"].shape == (2, 3, 5, 7)
 
 
-def test_backward_starts_from_written_diffs_and_adds_to_parameters(prototxt, data, rng):
-    net = Net(prototxt, TEST, seed=1, dtype=np.float64)
+def test_backward_starts_from_written_diffs_and_adds_to_parameters(prototxt, data, rng, device):
+    net = Net(prototxt, TEST, seed=1, dtype=np.float64, device=device)
     top = rng.standard_normal((2, 3, 5, 7))
     net.forward(data=data)
     net.blobs["out"].diff[...] = top
@@ -174,29 +174,29 @@ def test_backward_starts_from_written_diffs_and_adds_to_parameters(prototxt, dat
     def objective():
         return float((net.forward()["out"] * top).sum())
 
-    for array, gradient in [(net.blobs["data"].data, net.blobs["data"].diff), (net.params["c1"][0].data, once),
-                            (net.params["c1"][1].data, None)]:
-        if gradient is None:
-            net.forward()
-            net.backward(out=top)
-            gradient = net.params["c1"][1].diff.copy()
-        gradient, index = gradient.copy(), tuple(n // 2 for n in array.shape)
-        array[index] += 1e-6
+    data_gradient = net.blobs["data"].diff.copy()
+    net.forward()
+    net.backward(out=top)
+    bias_gradient = net.params["c1"][1].diff.copy()
+    for blob, gradient in [(net.blobs["data"], data_gradient), (net.params["c1"][0], once),
+                           (net.params["c1"][1], bias_gradient)]:
+        index = tuple(n // 2 for n in blob.shape)
+        blob.data[index] += 1e-6
         above = objective()
-        array[index] -= 2e-6
+        blob.data[index] -= 2e-6
         below = objective()
-        array[index] += 1e-6
+        blob.data[index] += 1e-6
         assert (above - below) / 2e-6 == pytest.approx(gradient[index], rel=1e-5, abs=1e-7)
 
 
-def test_loss_tops_start_from_their_weight():
+def test_loss_tops_start_from_their_weight(device):
     text = """
     input: "s" input_shape { dim: 2 dim: 3 } input: "label" input_shape { dim: 2 }
     layer { name: "ip" type: "InnerProduct" bottom: "s" top: "p"
             inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
     layer { name: "loss" type: "SoftmaxWithLoss" bottom: "p" bottom: "label" top: "loss" loss_weight: 2 }
     """
-    net = Net(text, TRAIN, seed=1)
+    net = Net(text, TRAIN, seed=1, device=device)
     net.forward(s=np.eye(2, 3), label=np.array([0, 2]))
     assert net.blobs["loss"].diff == 2
     assert net.loss == pytest.approx(2 * float(net.blobs["loss"].data))
@@ -209,8 +209,8 @@ def test_loss_tops_start_from_their_weight():
 
 
 @pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5"])
-def test_save_and_copy_from_give_the_same_numbers(prototxt, tmp_path, suffix):
-    one, two = Net(prototxt, TEST, seed=1), Net(prototxt, TEST, seed=2)
+def test_save_and_copy_from_give_the_same_numbers(prototxt, tmp_path, suffix, device):
+    one, two = Net(prototxt, TEST, seed=1, device=device), Net(prototxt, TEST, seed=2, device=device)
     one.save(tmp_path / f"w{suffix}")
     report = two.copy_from(tmp_path / f"w{suffix}")
     assert report.complete and report.loaded == ["c1", "c2", "c3"]
@@ -268,15 +268,47 @@ def test_weights_for_layers_that_the_net_lacks_are_no_error(weights):
     assert net.reports[0].unused == ["c3"]
 
 
-def test_share_with_uses_the_same_memory(prototxt):
-    one, two = Net(prototxt, TEST, seed=1), Net(prototxt, TEST, seed=2)
+def test_share_with_uses_the_same_memory(prototxt, device):
+    one, two = Net(prototxt, TEST, seed=1, device=device), Net(prototxt, TEST, seed=2, device=device)
     two.share_with(one)
     one.params["c1"][0].data[...] = 7
     assert (two.params["c1"][0].data == 7).all()
 
 
-def test_forward_all_runs_more_rows_than_a_batch(prototxt, rng):
-    net = Net(prototxt, TEST, seed=1)
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_share_with_a_net_on_another_device_is_refused(prototxt, device):
+    with pytest.raises(ArgumentError, match="expected a net on device 'cpu', got one on 'cuda:0'"):
+        Net(prototxt, TEST).share_with(Net(prototxt, TEST, device=device))
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize("how", ["copy_from", "data", "share_with", "data of a sharer"])
+def test_weights_that_change_are_used_in_half_precision_too(prototxt, data, tmp_path, how, device):
+    """Half weights are kept between passes; whoever changes the weights must be heard of."""
+    net, source = (Net(prototxt, TEST, seed=seed, device=device, precision="fp16") for seed in (1, 2))
+    if how == "data of a sharer":
+        net.share_with(source)
+    before = net.forward(data=data)["out"].copy()
+    if how == "copy_from":
+        source.save(tmp_path / "w.caffemodel")
+        net.copy_from(tmp_path / "w.caffemodel")
+    elif how == "share_with":
+        net.share_with(source)
+    else:
+        for blobs in source.params.values():
+            for blob in blobs:
+                blob.data[...] *= 2
+        if how == "data":
+            for name, blobs in net.params.items():
+                for blob, theirs in zip(blobs, source.params[name]):
+                    blob.data[...] = theirs.data
+    after = net.forward(data=data)["out"]
+    np.testing.assert_allclose(after, source.forward(data=data)["out"], rtol=1e-6)
+    assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
+
+
+def test_forward_all_runs_more_rows_than_a_batch(prototxt, rng, device):
+    net = Net(prototxt, TEST, seed=1, device=device)
     rows = rng.standard_normal((5, 3, 5, 7)).astype(np.float32)
     out = net.forward_all(data=rows, blobs=["x"])
     assert out["out"].shape == (5, 3, 5, 7) and out["x"].shape == (5, 4, 5, 7)
@@ -311,10 +343,10 @@ def test_wrong_names_and_shapes_are_explained(prototxt, data):
         Net(prototxt, 1.5)
 
 
-def test_arrays_outlive_their_net(prototxt, data):
+def test_arrays_outlive_their_net(prototxt, data, device):
     import gc
 
-    net = Net(prototxt, TEST, seed=1)
+    net = Net(prototxt, TEST, seed=1, device=device)
     out, weight = net.forward(data=data)["out"], net.params["c1"][0].data
     copies = out.copy(), weight.copy()
     del net
