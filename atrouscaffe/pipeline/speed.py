@@ -21,7 +21,7 @@ from atrouscaffe.solver.spec import SolverSpec, read_spec
 from atrouscaffe.solver.updater import Updater
 from atrouscaffe.spec import TEST, TRAIN, LayerSpec, NetSpec
 
-__all__ = ["fill_at_random", "fit_side", "forward_seconds", "geometry", "sized_net", "training_seconds"]
+__all__ = ["TrainingStep", "fill_at_random", "fit_side", "forward_seconds", "geometry", "sized_net", "training_seconds"]
 
 STEP = 8
 TILE = 1 << 20
@@ -91,12 +91,10 @@ def forward_seconds(model: str, side: int, device: str = "cpu", repeats: int = 3
     return float(np.median(times[1:])), net.blobs[name].shape[2]
 
 
-def training_seconds(model: str, batch: int = 1, side: int | None = None, device: str = "cpu",
-                     steps: int = 1, *, precision: str = "fp32") -> tuple[float, int]:
-    """Return the time of a training iteration an image, and the crop's side.
+class TrainingStep:
+    """An iteration of a model's own train net and solver, on random images and labels.
 
-    Forward, backward and update of the model's own train net and solver, on random images and labels,
-    behind one iteration that is not counted; reading and decoding images is left out.
+    Forward, backward and update; reading and decoding images is left out.
 
     Parameters
     ----------
@@ -106,35 +104,65 @@ def training_seconds(model: str, batch: int = 1, side: int | None = None, device
     side : int, optional
         Crop, in place of the train net's.
     device : str
-    steps : int
-        Iterations counted.
     precision : {"fp32", "tf32", "fp16"}
+
+    Attributes
+    ----------
+    net : Net
+    solver : SolverSpec
+    crop : int
+        The crop's side.
+    data, label : str
+        Blobs of images and labels.
     """
-    path = find_prototxt(model).with_name("train.prototxt")
-    spec = read_net(path, variables={"NET_ID": model, "DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug",
-                                     "NUM_LABELS": "21"})
-    data = spec.layers[0]
-    crop = data.fields.transform_param.crop_size
-    crop = crop if side is None else fit_side(side, crop)
-    layer = _input(data.name, data.tops[:2], [(batch, 3, crop, crop), (batch, 1, crop, crop)])
-    net = Net(dataclasses.replace(spec, layers=(layer, *spec.layers[1:])), TRAIN, device=device, precision=precision,
-              seed=0)
-    fill_at_random(net)
-    solver: SolverSpec = read_spec(path.with_name("solver.prototxt"), variables={"NET_ID": model, "EXP": "voc12"})
-    updater = Updater(net.learnable, solver)
-    rng = np.random.default_rng(0)
-    net.blobs[data.tops[0]].data[...] = rng.normal(0, 50, (batch, 3, crop, crop))
-    net.blobs[data.tops[1]].data[...] = rng.integers(0, 21, (batch, 1, crop, crop))
+
+    def __init__(self, model: str, batch: int = 1, side: int | None = None, device: str = "cpu",
+                 precision: str = "fp32") -> None:
+        path = find_prototxt(model).with_name("train.prototxt")
+        spec = read_net(path, variables={"NET_ID": model, "DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug",
+                                         "NUM_LABELS": "21"})
+        source = spec.layers[0]
+        self.data, self.label = source.tops[:2]
+        written = source.fields.transform_param.crop_size
+        self.crop = crop = written if side is None else fit_side(side, written)
+        shapes = [(batch, 3, crop, crop), (batch, 1, crop, crop)]
+        layer = _input(source.name, source.tops[:2], shapes)
+        self.net = Net(dataclasses.replace(spec, layers=(layer, *spec.layers[1:])), TRAIN, device=device,
+                       precision=precision, seed=0)
+        fill_at_random(self.net)
+        self.solver: SolverSpec = read_spec(path.with_name("solver.prototxt"),
+                                            variables={"NET_ID": model, "EXP": "voc12"})
+        self._updater = Updater(self.net.learnable, self.solver)
+        rng = np.random.default_rng(0)
+        self.net.blobs[self.data].data[...] = rng.normal(0, 50, shapes[0])
+        self.net.blobs[self.label].data[...] = rng.integers(0, 21, shapes[1])
+
+    def __call__(self) -> None:
+        """Run one iteration, and wait for it."""
+        self.net.clear_param_diffs()
+        self.net.forward()
+        self.net.backward()
+        self._updater.apply(0.0, 0, self._updater.sum_of_squares())
+        self.net.backend.synchronize()
+
+
+def training_seconds(model: str, batch: int = 1, side: int | None = None, device: str = "cpu",
+                     steps: int = 1, *, precision: str = "fp32") -> tuple[float, int]:
+    """Return the time of a training iteration an image, and the crop's side; see `TrainingStep`.
+
+    Parameters
+    ----------
+    model, batch, side, device, precision
+    steps : int
+        Iterations counted, behind one that is not.
+    """
+    step = TrainingStep(model, batch, side, device, precision)
     times = []
     for _ in range(1 + steps):
         begin = time.perf_counter()
-        net.clear_param_diffs()
-        net.forward()
-        net.backward()
-        updater.apply(0.0, 0, updater.sum_of_squares())
-        net.backend.synchronize()
+        step()
         times.append(time.perf_counter() - begin)
-    return float(np.mean(times[1:])) / batch, crop
+    return float(np.mean(times[1:])) / batch, step.crop
 
 
 class Geometry(NamedTuple):
