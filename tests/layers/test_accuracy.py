@@ -15,16 +15,17 @@ def layer(kind: str, options: str = "", tops: str = 'top: "y"') -> str:
     return f'layer {{ name: "l" type: "{kind}" bottom: "x" bottom: "t" {tops} {options} }}'
 
 
-def run(kind, x, t, options="", tops='top: "y"', dialect="bvlc"):
-    net = small_net(layer(kind, options, tops), {"x": x, "t": t}, force=False, dialect=dialect)
+def run(kind, x, t, options="", tops='top: "y"', dialect="bvlc", device="cpu"):
+    net = small_net(layer(kind, options, tops), {"x": x, "t": t}, force=False, dialect=dialect, device=device)
     return net.forward()
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_accuracy_of_pixels(k, rng):
+def test_accuracy_of_pixels(k, rng, device):
     x, t = rng.standard_normal((2, 4, 5, 7)), rng.integers(0, 4, (2, 5, 7)).astype(float)
     t[1, 2, 1:5] = 255
-    out = run("Accuracy", x, t, f"accuracy_param {{ top_k: {k} ignore_label: 255 }}", 'top: "y" top: "z"')
+    out = run("Accuracy", x, t, f"accuracy_param {{ top_k: {k} ignore_label: 255 }}", 'top: "y" top: "z"',
+              device=device)
     hits = {c: [] for c in range(4)}
     for n, row, column in np.ndindex(2, 5, 7):
         if t[n, row, column] != 255:
@@ -35,8 +36,9 @@ def test_accuracy_of_pixels(k, rng):
 
 
 @pytest.mark.parametrize(("dialect", "expected"), [("v1", [0, 0, 1]), ("v2", [0, 0, 1]), ("bvlc", [0, 0, 0])])
-def test_accuracy_of_equal_scores(dialect, expected):
-    found = [run("Accuracy", np.zeros((1, 3)), np.array([float(label)]), dialect=dialect)["y"] for label in range(3)]
+def test_accuracy_of_equal_scores(dialect, expected, device):
+    found = [run("Accuracy", np.zeros((1, 3)), np.array([float(label)]), dialect=dialect, device=device)["y"]
+             for label in range(3)]
     assert found == expected
 
 
@@ -47,8 +49,9 @@ def test_accuracy_in_v1_takes_whole_items(rng):
     assert run("Accuracy", x, t, dialect="v1")["y"] == 0.8
 
 
-def test_accuracy_without_a_counted_label_and_of_absent_classes_is_zero():
-    out = run("Accuracy", np.eye(3), np.full(3, 9.0), "accuracy_param { ignore_label: 9 }", 'top: "y" top: "z"')
+def test_accuracy_without_a_counted_label_and_of_absent_classes_is_zero(device):
+    out = run("Accuracy", np.eye(3), np.full(3, 9.0), "accuracy_param { ignore_label: 9 }", 'top: "y" top: "z"',
+              device=device)
     assert out["y"] == 0 and not out["z"].any()
 
 
@@ -76,18 +79,19 @@ def naive_measures(found, labels, classes, ignore=()):
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
-def test_seg_accuracy(dialect, rng):
+def test_seg_accuracy(dialect, rng, device):
     x, t = rng.standard_normal((3, 6, 5, 7)), rng.integers(0, 4, (3, 1, 5, 7)).astype(float)  # 4 and 5 absent
     x[:, 5] = -9  # never found either
     t[0, 0, 1, 2:4] = 255
     t[2, 0, 0, 0] = 254
-    out = run("SegAccuracy", x, t, "seg_accuracy_param { ignore_label: 255 ignore_label: 254 }", dialect=dialect)["y"]
+    out = run("SegAccuracy", x, t, "seg_accuracy_param { ignore_label: 255 ignore_label: 254 }", dialect=dialect,
+              device=device)["y"]
     assert out.shape == (1, 1, 1, 3)
     np.testing.assert_allclose(out.ravel(), naive_measures(x.argmax(1), t[:, 0], 6, {254, 255}))
 
 
-def test_seg_accuracy_of_equal_scores_goes_to_the_larger_class():
-    out = run("SegAccuracy", np.zeros((1, 3, 1, 2)), np.array([[[[2.0, 0.0]]]]))["y"]
+def test_seg_accuracy_of_equal_scores_goes_to_the_larger_class(device):
+    out = run("SegAccuracy", np.zeros((1, 3, 1, 2)), np.array([[[[2.0, 0.0]]]]), device=device)["y"]
     np.testing.assert_allclose(out.ravel(), [0.5, 0.5, (0 + 1 + 0.5) / 3])
 
 

@@ -15,8 +15,8 @@ def layer(options: str = "") -> str:
     return f'layer {{ name: "l" type: "ArgMax" bottom: "x" top: "y" argmax_param {{ {options} }} }}'
 
 
-def run(x, options="", dialect="bvlc"):
-    return forward(layer(options), {"x": x}, dialect=dialect, force=False, dtype=np.float32)
+def run(x, options, dialect, device):
+    return forward(layer(options), {"x": x}, dialect=dialect, force=False, dtype=np.float32, device=device)
 
 
 def top(x, k, axis):
@@ -35,39 +35,39 @@ def x(request, rng):
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("axis", [0, 1, -1, 2])
-def test_along_an_axis(x, axis, k):
+def test_along_an_axis(x, axis, k, device):
     k = min(k, SHAPE[axis])
     indices = top(x, k, axis)
-    assert np.array_equal(run(x, f"axis: {axis} top_k: {k}"), indices)
-    values = run(x, f"axis: {axis} top_k: {k} out_max_val: true")
+    assert np.array_equal(run(x, f"axis: {axis} top_k: {k}", "bvlc", device), indices)
+    values = run(x, f"axis: {axis} top_k: {k} out_max_val: true", "bvlc", device)
     assert np.array_equal(values, np.take_along_axis(x, indices, axis))
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_flattened_is_v2s_and_bvlcs_way(x, k):
+def test_flattened_is_v2s_and_bvlcs_way(x, k, device):
     flat = x.reshape(2, -1)
     indices = top(flat, k, 1)
     for dialect in ("v2", "bvlc"):
-        out = run(x, f"top_k: {k}", dialect)
+        out = run(x, f"top_k: {k}", dialect, device)
         assert out.shape == (2, 1, k, 1) and np.array_equal(out.reshape(2, k), indices)
-        both = run(x, f"top_k: {k} out_max_val: true", dialect)
+        both = run(x, f"top_k: {k} out_max_val: true", dialect, device)
         assert both.shape == (2, 2, k, 1)
         assert np.array_equal(both[:, 0, :, 0], indices)
         assert np.array_equal(both[:, 1, :, 0], np.take_along_axis(flat, indices, 1))
-    assert run(flat, f"top_k: {k}").shape == (2, 1, k)
+    assert run(flat, f"top_k: {k}", "bvlc", device).shape == (2, 1, k)
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_per_pixel_is_v1s_way(x, k):
+def test_per_pixel_is_v1s_way(x, k, device):
     indices = top(x, k, 1)
-    assert np.array_equal(run(x, f"top_k: {k}", "v1"), indices)
-    both = run(x, f"top_k: {k} out_max_val: true", "v1")
+    assert np.array_equal(run(x, f"top_k: {k}", "v1", device), indices)
+    both = run(x, f"top_k: {k} out_max_val: true", "v1", device)
     assert np.array_equal(both, np.concatenate([indices, np.take_along_axis(x, indices, 1)], axis=1))
 
 
-def test_large_maps_of_many_tiles(rng):
+def test_large_maps_of_many_tiles(rng, device):
     x = rng.standard_normal((2, 21, 151, 173)).astype(np.float32)
-    assert np.array_equal(run(x, "axis: 1")[:, 0], x.argmax(axis=1))
+    assert np.array_equal(run(x, "axis: 1", "bvlc", device)[:, 0], x.argmax(axis=1))
 
 
 @pytest.mark.parametrize("options", ["top_k: 0", "axis: 1 top_k: 6", "axis: 4", "top_k: 106"])

@@ -24,20 +24,20 @@ def conv(options, bottom="x", top="y"):
     ("num_output: 6 kernel_size: 3 pad: 1", (3, 3), (1, 1), (1, 1), (1, 1), 6, True),
     ("num_output: 4 kernel_size: 1", (1, 1), (1, 1), (0, 0), (1, 1), 1, True)])
 def test_convolution_when_compared_with_loops_and_differences_then_equal(options, kernel, stride, pad, hole, group,
-                                                                         bias):
+                                                                         bias, device):
     def reference(x, params):
         return naive.conv(x["x"], params["c"][0], params["c"][1] if bias else None, kernel, stride, pad, hole, group)
 
-    check_layer(conv(f"{options} group: {group}"), {"x": X}, reference=reference)
+    check_layer(conv(f"{options} group: {group}"), {"x": X}, reference=reference, device=device)
 
 
-def test_convolution_when_two_bottoms_then_gradients_are_summed():
+def test_convolution_when_two_bottoms_then_gradients_are_summed(device):
     text = ('layer { name: "c" type: "Convolution" bottom: "a" bottom: "b" top: "ya" top: "yb" '
             "convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }")
-    check_layer(text, {"a": X[:1, :2, :5], "b": X[1:, :2, :5]})
+    check_layer(text, {"a": X[:1, :2, :5], "b": X[1:, :2, :5]}, device=device)
 
 
-def test_convolution_when_axis_is_2_then_one_axis_is_convolved():
+def test_convolution_when_axis_is_2_then_one_axis_is_convolved(device):
     x = X.reshape(2, 6, 7, 9)
 
     def reference(bottoms, params):
@@ -45,13 +45,14 @@ def test_convolution_when_axis_is_2_then_one_axis_is_convolved():
         return naive.conv(lines, *params["c"], (3,), (2,), (1,), (2,)).reshape(2, 6, 4, -1)
 
     check_layer(conv("num_output: 4 kernel_size: 3 stride: 2 pad: 1 dilation: 2 axis: 2"), {"x": x},
-                reference=reference)
+                reference=reference, device=device)
 
 
-def test_convolution_when_three_axes_then_equals_loops():
+def test_convolution_when_three_axes_then_equals_loops(device):
     x = np.random.default_rng(1).standard_normal((1, 2, 5, 4, 6)).astype(np.float32)
     check_layer(conv("num_output: 3 kernel_size: 3 stride: 2 pad: 1"), {"x": x},
-                reference=lambda b, p: naive.conv(b["x"], *p["c"], (3,) * 3, (2,) * 3, (1,) * 3, (1,) * 3))
+                reference=lambda b, p: naive.conv(b["x"], *p["c"], (3,) * 3, (2,) * 3, (1,) * 3, (1,) * 3),
+                device=device)
 
 
 def test_convolution_when_counted_then_macs_and_reach():

@@ -16,9 +16,9 @@ def crop(options):
     ("offset: 1 offset: 3", (1, 1, 5, 6), np.s_[:, :, 1:6, 3:9]),
     ("axis: 1 offset: 2 offset: 0 offset: 1", (1, 4, 7, 8), np.s_[:, 2:6, 0:7, 1:9]),
     ("axis: -1 offset: 4", (1, 1, 1, 5), np.s_[:, :, :, 4:9])])
-def test_crop_when_offsets_are_given_then_cut_there(options, like, where):
+def test_crop_when_offsets_are_given_then_cut_there(options, like, where, device):
     check_layer(crop(options), {"x": X, "ref": np.zeros(like, np.float32)}, reference=X[where], exact=True,
-                constant=["ref"])
+                constant=["ref"], device=device)
 
 
 @pytest.mark.parametrize(("options", "like", "error"), [

@@ -20,7 +20,7 @@ def deconv(options):
     ("num_output: 6 kernel_size: 2 stride: 3", (2, 3, 0, 1), 6, True),
     ("num_output: 3 kernel_size: 3 dilation: 2 pad: 1", (3, 1, 1, 2), 3, True),
     ("num_output: 3 kernel_size: 1", (1, 1, 0, 1), 1, True)])
-def test_deconvolution_when_compared_with_loops_and_differences_then_equal(options, window, group, bias):
+def test_deconvolution_when_compared_with_loops_and_differences_then_equal(options, window, group, bias, device):
     k, s, p, h = window
 
     def reference(bottoms, params):
@@ -30,7 +30,7 @@ def test_deconvolution_when_compared_with_loops_and_differences_then_equal(optio
         y = naive.conv_gradients(below, weight, x, (k, k), (s, s), (p, p), (h, h), group)[0]
         return y + params["d"][1][:, None, None] if bias else y
 
-    check_layer(deconv(f"{options} group: {group}"), {"x": X}, reference=reference)
+    check_layer(deconv(f"{options} group: {group}"), {"x": X}, reference=reference, device=device)
 
 
 def test_deconvolution_when_filler_is_bilinear_then_enlarges_by_the_stride():

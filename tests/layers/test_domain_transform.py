@@ -36,15 +36,15 @@ def loops(x, edges, sizes, iterations, spatial, width_of_range, least=0.0):
 
 
 @pytest.mark.parametrize(("type_name", "gradient"), [("DomainTransform", True), ("DomainTransformForwardOnly", False)])
-def test_domain_transform_when_images_are_smaller_than_the_blob_then_equals_loops(type_name, gradient):
+def test_domain_transform_when_images_are_smaller_than_the_blob_then_equals_loops(type_name, gradient, device):
     check_layer(transform(type_name=type_name), {"x": X, "e": EDGES, "size": SIZES}, gradient=gradient,
-                constant=["size"], reference=lambda b, _: loops(b["x"], b["e"], b["size"], 2, 4, 2))
+                constant=["size"], reference=lambda b, _: loops(b["x"], b["e"], b["size"], 2, 4, 2), device=device)
 
 
-def test_domain_transform_when_weights_are_held_up_then_at_least_min_weight():
+def test_domain_transform_when_weights_are_held_up_then_at_least_min_weight(device):
     check_layer(transform("num_iter: 1 spatial_sigma: 2 range_sigma: 0.5 min_weight: 0.3"),
                 {"x": X, "e": EDGES, "size": SIZES}, gradient=False,
-                reference=lambda b, _: loops(b["x"], b["e"], b["size"], 1, 2, 0.5, 0.3))
+                reference=lambda b, _: loops(b["x"], b["e"], b["size"], 1, 2, 0.5, 0.3), device=device)
 
 
 def test_domain_transform_when_only_forward_then_no_gradient_passes():

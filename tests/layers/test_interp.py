@@ -20,12 +20,12 @@ def interp(options):
     ("shrink_factor: 3 zoom_factor: 2", (5, 5), (0, 0)),
     ("shrink_factor: 3 zoom_factor: 2 height: 4 width: 5", (4, 5), (0, 0)),
     ("shrink_factor: 2 height: 4 width: 8", (4, 5), (0, 0)), ("zoom_factor: 1", (7, 9), (0, 0))])
-def test_interp_when_sizes_are_given_then_equals_loops(options, out, crop):
-    check_layer(interp(options), {"x": X}, reference=lambda b, _: naive.interp(b["x"], out, crop))
+def test_interp_when_sizes_are_given_then_equals_loops(options, out, crop, device):
+    check_layer(interp(options), {"x": X}, reference=lambda b, _: naive.interp(b["x"], out, crop), device=device)
 
 
-def test_interp_when_sizes_are_equal_then_copies():
-    check_layer(interp("height: 7 width: 9"), {"x": X}, reference=X, exact=True)
+def test_interp_when_sizes_are_equal_then_copies(device):
+    check_layer(interp("height: 7 width: 9"), {"x": X}, reference=X, exact=True, device=device)
 
 
 @pytest.mark.parametrize("options", ["shrink_factor: 3 zoom_factor: 2", "shrink_factor: 2 height: 4 width: 8"])

@@ -14,15 +14,15 @@ def lrn(options):
 
 @pytest.mark.parametrize(("size", "alpha", "beta", "k"), [
     (5, 0.7, 0.75, 1), (3, 2, 0.5, 2), (9, 1, 0.9, 1), (15, 1, 1, 1), (1, 1, 0.75, 1)])
-def test_lrn_when_across_channels_then_equals_loops(size, alpha, beta, k):
+def test_lrn_when_across_channels_then_equals_loops(size, alpha, beta, k, device):
     check_layer(lrn(f"local_size: {size} alpha: {alpha} beta: {beta} k: {k}"), {"x": X},
-                reference=lambda b, _: naive.lrn_across(b["x"], size, alpha, beta, k))
+                reference=lambda b, _: naive.lrn_across(b["x"], size, alpha, beta, k), device=device)
 
 
 @pytest.mark.parametrize(("size", "alpha", "beta"), [(3, 1, 0.75), (5, 2, 0.6)])
-def test_lrn_when_within_channel_then_equals_loops(size, alpha, beta):
+def test_lrn_when_within_channel_then_equals_loops(size, alpha, beta, device):
     check_layer(lrn(f"local_size: {size} alpha: {alpha} beta: {beta} norm_region: WITHIN_CHANNEL"), {"x": X},
-                reference=lambda b, _: naive.lrn_within(b["x"], size, alpha, beta))
+                reference=lambda b, _: naive.lrn_within(b["x"], size, alpha, beta), device=device)
 
 
 def test_lrn_when_the_window_is_even_then_refused():

@@ -13,10 +13,10 @@ def padding(begin, end):
 
 
 @pytest.mark.parametrize(("begin", "end"), [(2, 1), (0, 3), (-2, -1), (-3, 0), (0, 0)])
-def test_padding_when_positive_or_negative_then_zeros_or_a_crop(begin, end):
+def test_padding_when_positive_or_negative_then_zeros_or_a_crop(begin, end, device):
     want = np.pad(X, ((0, 0), (0, 0), (max(begin, 0), max(end, 0)), (max(begin, 0), max(end, 0))))
     cut = slice(max(-begin, 0), None if end >= 0 else end)
-    check_layer(padding(begin, end), {"x": X}, dialect="v1", reference=want[:, :, cut, cut], exact=True)
+    check_layer(padding(begin, end), {"x": X}, dialect="v1", reference=want[:, :, cut, cut], exact=True, device=device)
 
 
 @pytest.mark.parametrize(("begin", "end", "error"), [(-1, 2, LayerError), (70000, 0, LayerError), (-4, -3, ShapeError)])

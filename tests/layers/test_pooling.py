@@ -20,20 +20,20 @@ def pool(options, tops='top: "y"'):
     ("kernel_size: 2 stride: 2", (2, 2), (2, 2), (0, 0), (4, 5)),
     ("kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 0", (3, 2), (1, 2), (1, 0), (7, 5)),
     ("global_pooling: true", (7, 9), (1, 1), (0, 0), (1, 1))])
-def test_pooling_when_compared_with_loops_and_differences_then_equal(kind, options, kernel, stride, pad, out):
+def test_pooling_when_compared_with_loops_and_differences_then_equal(kind, options, kernel, stride, pad, out, device):
     check_layer(pool(f"pool: {kind} {options}"), {"x": X}, exact=kind == "MAX",
-                reference=lambda b, _: naive.pool(b["x"], kernel, stride, pad, out, kind)[0])
+                reference=lambda b, _: naive.pool(b["x"], kernel, stride, pad, out, kind)[0], device=device)
 
 
 @pytest.mark.parametrize("kind", ["MAX", "AVE"])
-def test_pooling_when_the_kernel_is_larger_than_the_image_then_the_window_ends_with_it(kind):
+def test_pooling_when_the_kernel_is_larger_than_the_image_then_the_window_ends_with_it(kind, device):
     x = X[:, :, :2, :2]
     check_layer(pool(f"pool: {kind} kernel_size: 3 stride: 2"), {"x": x}, exact=kind == "MAX",
-                reference=lambda b, _: naive.pool(b["x"], (3, 3), (2, 2), (0, 0), (1, 1), kind)[0])
+                reference=lambda b, _: naive.pool(b["x"], (3, 3), (2, 2), (0, 0), (1, 1), kind)[0], device=device)
 
 
-def test_pooling_when_a_second_top_is_named_then_it_is_the_mask():
-    net = make_net(pool("kernel_size: 3 stride: 2 pad: 1", 'top: "y" top: "mask"'), {"x": X})
+def test_pooling_when_a_second_top_is_named_then_it_is_the_mask(device):
+    net = make_net(pool("kernel_size: 3 stride: 2 pad: 1", 'top: "y" top: "mask"'), {"x": X}, device=device)
     net.forward()
     np.testing.assert_array_equal(net.blobs["mask"].data, naive.pool(X, (3, 3), (2, 2), (1, 1), (4, 5), "MAX")[1])
     flat = X.reshape(2, 3, -1)
@@ -42,14 +42,14 @@ def test_pooling_when_a_second_top_is_named_then_it_is_the_mask():
 
 
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
-def test_pooling_when_stochastic_then_gradient_follows_the_choice(phase):
-    net = check_layer(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": X + 0.1}, phase=phase)
+def test_pooling_when_stochastic_then_gradient_follows_the_choice(phase, device):
+    net = check_layer(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": X + 0.1}, phase=phase, device=device)
     picked = np.isin(net.blobs["y"].data, (X + 0.1).astype(np.float32))
     assert picked.all() if phase == "TRAIN" else not picked.all()
 
 
-def test_pooling_when_stochastic_and_trained_then_each_pass_draws_anew():
-    net = make_net(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": X + 0.1}, phase="TRAIN")
+def test_pooling_when_stochastic_and_trained_then_each_pass_draws_anew(device):
+    net = make_net(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": X + 0.1}, phase="TRAIN", device=device)
     assert not np.array_equal(net.forward()["y"].copy(), net.forward()["y"])
 
 

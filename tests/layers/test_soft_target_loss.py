@@ -35,11 +35,11 @@ def bottoms(rng, labels=False):
 @pytest.mark.parametrize("temperature", [1, 2.5])
 @pytest.mark.parametrize("mode", ["VALID", "FULL", "BATCH_SIZE", "NONE"])
 @pytest.mark.parametrize("labels", [False, True], ids=["all pixels", "some ignored"])
-def test_loss_and_gradient_are_those_of_the_definition(temperature, mode, labels, rng):
+def test_loss_and_gradient_are_those_of_the_definition(temperature, mode, labels, rng, device):
     given = bottoms(rng, labels)
     ignore = f"ignore_label: {IGNORED}" if labels else ""
     net = small_net(body(f"loss_weight: 0.75 soft_target_loss_param {{ temperature: {temperature} }} "
-                         f"loss_param {{ normalization: {mode} {ignore} }}", labels), given, force=False)
+                         f"loss_param {{ normalization: {mode} {ignore} }}", labels), given, force=False, device=device)
     counted = np.ones((2, 3, 7)) if not labels else given["label"][:, 0] != IGNORED
     divisor = {"VALID": counted.sum(), "FULL": 42, "BATCH_SIZE": 2, "NONE": 1}[mode]
     net.forward()
@@ -49,10 +49,11 @@ def test_loss_and_gradient_are_those_of_the_definition(temperature, mode, labels
 
 
 @pytest.mark.parametrize("labels", [False, True], ids=["all pixels", "some ignored"])
-def test_gradient_agrees_with_central_differences(labels, rng):
+def test_gradient_agrees_with_central_differences(labels, rng, device):
     ignore = f"loss_param {{ ignore_label: {IGNORED} }}" if labels else ""
     given = bottoms(rng, labels)
-    net = small_net(body(f"loss_weight: 0.75 soft_target_loss_param {{ temperature: 2 }} {ignore}", labels), given)
+    net = small_net(body(f"loss_weight: 0.75 soft_target_loss_param {{ temperature: 2 }} {ignore}", labels), given,
+                    device=device)
     check_gradients(net, ["x"])
     if labels:
         found = gradients(net, {}, ["x"])["x"]

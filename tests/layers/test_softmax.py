@@ -20,11 +20,11 @@ SHAPE = (2, 3, 5, 7)
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["apart", "in place"])
 @pytest.mark.parametrize(("shape", "axis"), [(SHAPE, 1), (SHAPE, 0), (SHAPE, -1), (SHAPE, 2), ((5, 7), 1), ((6,), 0)])
-def test_softmax(shape, axis, in_place, rng):
+def test_softmax(shape, axis, in_place, rng, device):
     x, top = 3 * rng.standard_normal(shape), "h" if in_place else "y"
     net = small_net('layer { name: "p" type: "Power" bottom: "x" top: "h" }'
                     f'layer {{ name: "l" type: "Softmax" bottom: "h" top: "{top}" softmax_param {{ axis: {axis} }} }}',
-                    {"x": x})
+                    {"x": x}, device=device)
     net.forward()
     np.testing.assert_allclose(net.blobs[top].data, sp.softmax(x, axis=axis), rtol=1e-13)
     check_gradients(net, ["x"], [top])
@@ -87,13 +87,13 @@ def scores(rng):
     ("v1", "loss_param { ignore_label: 255 }", "weights"),
     ("bvlc", "loss_param { ignore_label: 255 weight_by_label_freqs: true class_weighting: 0.5 class_weighting: 2 "
              "class_weighting: 0 }", "count")])
-def test_loss_and_gradient(dialect, options, divisor, scores):
+def test_loss_and_gradient(dialect, options, divisor, scores, device):
     if "254" not in options:
         scores["t"][scores["t"] == 254] = 255
     weights = [0.5, 2, 0] if "class_weighting" in options else [1, 1, 1]
     total, grad, count, weight_sum = naive(scores["x"], scores["t"], weights, {254, 255})
     divided = {"weights": weight_sum, "count": count, "all": 70, "batch": 2, "one": 1}[divisor]
-    net = small_net(loss_layer(options + " loss_weight: 0.75"), scores, dialect=dialect, phase=TRAIN)
+    net = small_net(loss_layer(options + " loss_weight: 0.75"), scores, dialect=dialect, phase=TRAIN, device=device)
     net.blobs["x"].diff[...] = 17  # what an earlier pass left must not shine through at ignored pixels
     found = gradients(net, {}, ["x"])["x"]
     np.testing.assert_allclose(net.blobs["y"].data, total / divided, rtol=1e-12)
@@ -102,12 +102,12 @@ def test_loss_and_gradient(dialect, options, divisor, scores):
     check_gradients(net, ["x"])
 
 
-def test_class_weights_from_a_file_divide_by_their_sum(scores, tmp_path, monkeypatch):
+def test_class_weights_from_a_file_divide_by_their_sum(scores, tmp_path, monkeypatch, device):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.txt").write_text("0.5 2\n3.25\n")
     options = 'softmaxloss_param { weight_source: "weights.txt" ignore_label: 255 ignore_label: 254 }'
     total, grad, _, weight_sum = naive(scores["x"], scores["t"], [0.5, 2, 3.25], {254, 255})
-    net = small_net(loss_layer(options), scores, dialect="v1")
+    net = small_net(loss_layer(options), scores, dialect="v1", device=device)
     found = gradients(net, {}, ["x"])["x"]
     np.testing.assert_allclose(net.blobs["y"].data, total / weight_sum, rtol=1e-12)
     np.testing.assert_allclose(found, grad / weight_sum, rtol=1e-9, atol=1e-12)
@@ -139,9 +139,9 @@ def test_class_weighting_without_weights_is_named(scores):
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2", "bvlc"])
-def test_all_ignored_gives_zero_loss_and_gradient(dialect, scores):
+def test_all_ignored_gives_zero_loss_and_gradient(dialect, scores, device):
     scores["t"][...] = 255
-    net = small_net(loss_layer("loss_param { ignore_label: 255 }"), scores, dialect=dialect)
+    net = small_net(loss_layer("loss_param { ignore_label: 255 }"), scores, dialect=dialect, device=device)
     net.blobs["x"].diff[...] = 17
     assert not gradients(net, {}, ["x"])["x"].any()
     assert net.blobs["y"].data == 0
@@ -158,17 +158,18 @@ def test_recorded_case_without_a_counted_pixel_is_finite_here(monkeypatch):
     assert net.blobs["loss"].data == 0 and not net.blobs["data"].diff.any()
 
 
-def test_second_top_is_the_softmax(scores):
-    net = small_net(loss_layer("loss_param { ignore_label: 255 }", 'top: "y" top: "p"'), scores, phase=TRAIN)
+def test_second_top_is_the_softmax(scores, device):
+    net = small_net(loss_layer("loss_param { ignore_label: 255 }", 'top: "y" top: "p"'), scores, phase=TRAIN,
+                    device=device)
     net.blobs["t"].data[...] = 1
     net.forward()
     np.testing.assert_allclose(net.blobs["p"].data, sp.softmax(scores["x"], axis=1), rtol=1e-13)
     assert net.blobs["y"].shape == ()
 
 
-def test_other_axis(rng):
+def test_other_axis(rng, device):
     x, labels = rng.standard_normal((2, 3, 5, 7)), rng.integers(0, 5, (2, 3, 7)).astype(float)
-    net = small_net(loss_layer("softmax_param { axis: 2 }"), {"x": x, "t": labels})
+    net = small_net(loss_layer("softmax_param { axis: 2 }"), {"x": x, "t": labels}, device=device)
     net.forward()
     log_p = sp.log_softmax(x, axis=2)
     expected = -np.take_along_axis(log_p, labels.astype(int)[:, :, None], axis=2).mean()
@@ -176,8 +177,8 @@ def test_other_axis(rng):
     check_gradients(net, ["x"])
 
 
-def test_loss_of_a_certain_mistake_is_clamped_as_in_caffe():
-    net = small_net(loss_layer(), {"x": np.array([[0.0, 1e6]]), "t": np.array([0.0])})
+def test_loss_of_a_certain_mistake_is_clamped_as_in_caffe(device):
+    net = small_net(loss_layer(), {"x": np.array([[0.0, 1e6]]), "t": np.array([0.0])}, device=device)
     net.forward()
     np.testing.assert_allclose(net.blobs["y"].data, -np.log(np.finfo(np.float32).tiny))
 
@@ -185,10 +186,10 @@ def test_loss_of_a_certain_mistake_is_clamped_as_in_caffe():
 @pytest.mark.parametrize(("value", "told"), [
     (38, "palette"), (147, "palette"), (220, "palette"), (255, "ignore_label 255"), (-1, "0 to 2"), (3, "0 to 2"),
     (1.5, "8k.1"), (np.nan, "got nan"), (1e20, "got 1e.20")])
-def test_unexpected_labels_are_named_with_their_place(value, told, scores):
+def test_unexpected_labels_are_named_with_their_place(value, told, scores, device):
     scores["t"][...] = 0
     scores["t"][1, 0, 3, 4] = value
-    net = small_net(loss_layer(), scores)
+    net = small_net(loss_layer(), scores, device=device)
     with pytest.raises(DataError, match=rf"(?s)image 1, row 3, column 4.*{told}|{told}.*image 1, row 3, column 4"):
         net.forward()
 
