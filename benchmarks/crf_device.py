@@ -40,7 +40,7 @@ def made_up(size: tuple[int, int], labels: int = 21) -> tuple[np.ndarray, np.nda
         inside = radius - np.hypot(y - centre[0], x - centre[1])
         image += np.clip(inside, 0, 1)[..., None] * (random.uniform(0, 255, 3) - image)
         scores[random.integers(1, labels)] += 8 / (1 + np.exp(-inside / 12)) - 2
-    image += random.normal(0, 4, image.shape)
+    image += random.normal(0, 6, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), scores.astype(np.float32)
 
 

@@ -171,3 +171,23 @@ def test_bin_files_hold_columns_first(tmp_path):
         encode_bin(np.array([[40000]]))
     with pytest.raises(ValueError):
         encode_bin(np.zeros(3))
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_device_gives_the_cpus_labels_and_pictures(device, scene):
+    tmp_path, image, scores, _ = scene
+    np.savez(tmp_path / "known.npz", scores=scores)
+    assert crf(tmp_path, "--device", device, "--show-iterations", "--save-probabilities", "npy",
+               scores=tmp_path / "known.npz") == 0
+    wanted = refine(image, scores=scores, preset="paper")
+    assert np.array_equal(labels(tmp_path), wanted.labels)
+    found = np.load(tmp_path / "out" / "scene_probabilities.npy")
+    np.testing.assert_allclose(found, wanted.probabilities, rtol=0, atol=1e-5)
+    assert (tmp_path / "out" / "scene_iterations.png").stat().st_size > 0
+
+
+def test_device_that_is_not_there_is_refused(scene, capsys):
+    tmp_path, *_, scores, _ = scene
+    np.savez(tmp_path / "known.npz", scores=scores)
+    assert crf(tmp_path, "--device", "tpu", scores=tmp_path / "known.npz") == 2
+    assert "device: expected 'cpu', 'cuda' or 'cuda:N', got 'tpu'" in capsys.readouterr().err
