@@ -25,8 +25,8 @@ class _Slot:
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
         self._pinned: dict[str, np.ndarray] = {}
+        self._buffer: Any = None
         self.arrived, self.labelled, self.done = (cuda.Event(disable_timing=True) for _ in range(3))
-        self.image: Any = None
         self.labels: Any = None
         self.picture: np.ndarray | None = None
 
@@ -38,6 +38,23 @@ class _Slot:
             buffer = np.frombuffer(self._cuda.alloc_pinned_memory(size), np.uint8, size)
             self._pinned[name] = buffer
         return buffer[:size].reshape(shape)
+
+    def arrive(self, backend: Any, staged: np.ndarray, inward: Any) -> Any:
+        """Start to copy `staged` to the device on the stream `inward`; return what the current stream will find there.
+
+        The device's memory is the slot's own, and free once the slot's last labels are out: the copy waits for
+        no other image.
+        """
+        here = self._cuda.get_current_stream()
+        if self._buffer is None or self._buffer.size < staged.size:
+            self._buffer = backend.xp.empty(staged.size, np.uint8)
+            here.record(self.arrived)  # fresh memory: work that was started before may still use it
+            inward.wait_event(self.arrived)
+        image = self._buffer[: staged.size].reshape(staged.shape)
+        image.set(staged, stream=inward)
+        inward.record(self.arrived)
+        here.wait_event(self.arrived)
+        return image
 
 
 def stream_labels(backend: Any, images: Iterable[np.ndarray], prepare: Callable[[np.ndarray], np.ndarray],
@@ -57,7 +74,7 @@ def stream_labels(backend: Any, images: Iterable[np.ndarray], prepare: Callable[
     ------
     (H, W) uint8 array
     """
-    xp, cuda = backend.xp, backend.xp.cuda
+    cuda = backend.xp.cuda
     with backend.active():
         inward, outward = cuda.Stream(non_blocking=True), cuda.Stream(non_blocking=True)
         slots = [_Slot(cuda) for _ in range(DEPTH + 1)]
@@ -68,15 +85,8 @@ def stream_labels(backend: Any, images: Iterable[np.ndarray], prepare: Callable[
             pixels = prepare(image)
             staged = slot.pinned("image", pixels.shape)
             staged[...] = pixels
-            slot.image = xp.empty(pixels.shape, np.uint8)
-            here = cuda.get_current_stream()
-            here.record(slot.labelled)  # the memory may still be read by work that was started before
-            inward.wait_event(slot.labelled)
-            slot.image.set(staged, stream=inward)
-            inward.record(slot.arrived)
-            here.wait_event(slot.arrived)
-            slot.labels = label(slot.image, image)
-            here.record(slot.labelled)
+            slot.labels = label(slot.arrive(backend, staged, inward), image)
+            cuda.get_current_stream().record(slot.labelled)
             outward.wait_event(slot.labelled)
             slot.picture = slot.pinned("labels", slot.labels.shape)
             slot.labels.get(stream=outward, out=slot.picture, blocking=False)
