@@ -10,9 +10,11 @@
 //
 //     channels 4 tm .. 4 tm + 3 and CHANNELS / 2 + the same        pixels 4 tp .. 4 tp + 3 and 64 + the same
 //
-// While a step is multiplied, the next one's numbers are under way to registers, then go to the other buffer. Tiles,
-// groups and shares of the steps are numbered as in conv_implicit.cu; `chunks` counts channels of a group here.
+// While a step is multiplied, the next one's pixels are under way to registers, then go to the other buffer; its weights
+// go there at once (cp.async from sm_80 on). Tiles, groups and shares of the steps are numbered as in conv_implicit.cu;
+// `chunks` counts channels of a group here.
 #include "real.cuh"
+#include "mma.cuh"
 #include "holes.cuh"
 
 constexpr int DEPTH = 8, PIXELS = 128;
@@ -47,15 +49,15 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
   const float* weight = w + ((size_t)(group * total + first) * DEPTH + thread / (CHANNELS / 4)) * rows + channel0 +
                         thread % (CHANNELS / 4) * 4;
   float brought[FILLS];
-  Quad brought_weights;
 
-  auto bring = [&]() {
+  auto bring = [&](int buffer) {
     const unsigned want = tap_bits(ty, tx);
     const int left = (mask & want) == want ? s.chunks - side - block : 0;  // channels, this one and those behind it
     const int from = block * area + ty * s.hole_h * s.width + tx * s.hole_w;
 #pragma unroll
     for (int i = 0; i < FILLS; ++i) brought[i] = i * SIDE < left ? image[from + i * SIDE * area] : 0.0f;
-    brought_weights = *(const Quad*)weight;
+    cp_async_16(&weights[buffer][thread / (CHANNELS / 4)][thread % (CHANNELS / 4)], weight, true);
+    cp_async_commit();
     weight += DEPTH * rows;
     if (++tx == s.kernel_w) {
       tx = 0;
@@ -68,7 +70,7 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
   auto put = [&](int buffer) {
 #pragma unroll
     for (int i = 0; i < FILLS; ++i) ((float*)pixels[buffer][side + i * SIDE])[column] = brought[i];
-    weights[buffer][thread / (CHANNELS / 4)][thread % (CHANNELS / 4)] = brought_weights;
+    cp_async_wait<0>();
   };
 
   float sums[8][8];
@@ -78,13 +80,13 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
     for (int j = 0; j < 8; ++j) sums[i][j] = 0.0f;
 
   if (count > 0) {
-    bring();
+    bring(0);
     put(0);
   }
   __syncthreads();
   for (int step = 0; step < count; ++step) {
     const int buffer = step & 1;
-    if (step + 1 < count) bring();
+    if (step + 1 < count) bring(buffer ^ 1);
 #pragma unroll
     for (int k = 0; k < DEPTH; ++k) {
       const Quad a[2] = {weights[buffer][k][tm], weights[buffer][k][tm + CHANNELS / 8]};

@@ -1,7 +1,7 @@
 // Tensor cores and asynchronous copies, one thin function an instruction (sm_80 and later).
 //
-// The stand-in of the tests gives functions of the same names. TENSOR_CORES says whether they are there: a
-// kernel that uses them is empty on older devices, and its launcher refuses those.
+// The stand-in of the tests gives functions of the same names. TENSOR_CORES says whether they are there: a kernel
+// that multiplies with them is empty on older devices, and its launcher refuses those; copies are there for all.
 //
 // Who holds what, g = lane / 4, t = lane % 4; a register holds two halves or one tf32:
 //
@@ -69,5 +69,17 @@ template <int N>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
+
+#else
+
+// Older devices copy at once.
+__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid) {
+  *(uint4*)shared = valid ? *(const uint4*)global : make_uint4(0, 0, 0, 0);
+}
+
+__device__ __forceinline__ void cp_async_commit() {}
+
+template <int N>
+__device__ __forceinline__ void cp_async_wait() {}
 
 #endif
