@@ -268,6 +268,48 @@ extern "C" __global__ void slice(const real* __restrict__ values, const int* __r
   }
 }
 
+// How much of each point's own value comes back to it, without the factor alpha.
+//
+// A step on the lattice in every axis leads back to the start, so only two ways lead from corner a of a
+// simplex to its corner b: behind along the axes between them, or ahead along all others; the blur goes them
+// in the order of the axes, and not through missing vertices.
+extern "C" __global__ void own_weights(const int* __restrict__ ids, const float* __restrict__ weights,
+                                       const int* __restrict__ neighbours, double* __restrict__ out, int points,
+                                       int taps, int vertices) {
+  for (EACH(n, points)) {
+    const int* corner = ids + (size_t)n * taps;
+    const float* weight = weights + (size_t)n * taps;
+    int place[MOST_DIMS + 1];  // at which corner each axis is left
+    for (int j = 0; j < taps; ++j) {
+      place[j] = taps - 1;
+      for (int r = 0; r < taps - 1; ++r)
+        if (neighbours[((size_t)j * 2 + 1) * vertices + corner[r]] == corner[r + 1]) place[j] = r;
+    }
+    double sum = 0;
+    for (int a = 0; a < taps; ++a) {
+      for (int b = 0; b < taps; ++b) {
+        const int begin = a < b ? a : b, end = a < b ? b : a;
+        double reached = 0;
+        // the axes from a to b, then all others in the other direction; at a == b no axis, all behind, all ahead
+        for (int way = 0; way < (a == b ? 3 : 2); ++way) {
+          const int side = a == b ? way == 1 : (b > a) == (way == 0);
+          int v = corner[a];
+          double share = 1;
+          for (int j = 0; j < taps && v >= 0; ++j) {
+            const bool between = begin <= place[j] && place[j] < end;
+            if (between != (way == 0)) continue;
+            v = neighbours[((size_t)j * 2 + side) * vertices + v];
+            share *= 0.5;
+          }
+          if (v >= 0) reached += share;
+        }
+        sum += (double)weight[a] * weight[b] * reached;
+      }
+    }
+    out[n] = sum;
+  }
+}
+
 // planes[channels][points] <-> rows[points][4 * quads]; lanes that no channel uses are 0.
 extern "C" __global__ void pack(const real* __restrict__ planes, real* __restrict__ rows, int count, int points,
                                 int channels, int quads) {

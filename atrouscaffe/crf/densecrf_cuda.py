@@ -124,17 +124,24 @@ class _HostSide:
     def __init__(self, crf: DeviceCRF) -> None:
         self._crf = crf
 
-    def run(self, energies: Any, iterations: int, *, relax: float, exact: bool,
-            watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool, tolerance: float | None) -> Outcome:
-        """Make the updates; arguments as `atrouscaffe.crf.meanfield.MeanField.run`."""
-        if measure:
-            raise ArgumentError("diagnostics, tolerance: expected device 'cpu', where divergence and energy are "
-                                f"worked out, got device {self._crf.backend.name!r}")
+    def run(self, energies: Any, iterations: int, *, relax: float = 1.0, exact: bool = True,
+            watch: Callable[[int, np.ndarray], bool | None] | None = None, measure: bool = False,
+            tolerance: float | None = None, overwrite: bool = False) -> Outcome:
+        """Make the updates; arguments as `atrouscaffe.crf.meanfield.MeanField.run`, all labels are kept."""
+        kl: list[float] = []
+        energy: list[float] = []
+        points = self._crf.points
+
+        def note(divergence: float, expected: float) -> bool:
+            kl.append(divergence)
+            energy.append(expected)
+            return tolerance is not None and len(kl) > 1 and abs(kl[-1] - kl[-2]) <= tolerance * points
+
         with self._crf.backend.active():
             field = self._crf.device_field()
             seen = None if watch is None else lambda i, rows: watch(i, field.planes(rows).get())
-            rows, done = field.run(energies, iterations, relax=relax, watch=seen)
-            return Outcome(field.planes(rows).get(), done, 0.0, np.arange(0), (), ())
+            rows, done = field.run(energies, iterations, relax=relax, watch=seen, measure=note if measure else None)
+            return Outcome(field.planes(rows).get(), done, 0.0, np.arange(0), tuple(kl), tuple(energy))
 
 
 def energies_of_scores(scores: Any, clip: float | None) -> Any:

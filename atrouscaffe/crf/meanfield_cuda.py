@@ -54,6 +54,19 @@ class DeviceKernel:
             return np.diag(self.weight * self.pattern)
         return -self.weight * self.pattern
 
+    @functools.cached_property
+    def own(self) -> Any:
+        """Weight with which each point meets itself, (N,) float64 on the device."""
+        lattice, xp = self.lattice, module_of(self.lattice.ids)
+        out = xp.empty(lattice.points, np.float64)
+        launch("lattice", "own_weights", lattice.points, (lattice.ids, lattice.weights, lattice.neighbours, out,
+                                                          lattice.points, lattice.dims + 1, lattice.vertices))
+        out *= lattice.alpha
+        for factor in self.factors:
+            if factor is not None:
+                out *= factor
+        return out
+
     def apply(self, values: Any, *, transpose: bool = False) -> Any:
         """Return the filtered and normalised values (C, N) on the device; no compatibility."""
         before, after = self.factors[::-1] if transpose else self.factors
@@ -112,7 +125,8 @@ class DeviceField:
             self.weights[:, columns] = lattice.weights * (scale if after is None else (after * scale)[:, None])
 
     def run(self, energies: Any, iterations: int, *, relax: float = 1.0,
-            watch: Callable[[int, Any], bool | None] | None = None) -> tuple[Any, int]:
+            watch: Callable[[int, Any], bool | None] | None = None,
+            measure: Callable[[float, float], bool | None] | None = None) -> tuple[Any, int]:
         """Make parallel updates from ``softmax(-energies)``.
 
         Parameters
@@ -122,6 +136,9 @@ class DeviceField:
         relax : float
         watch : callable, optional
             Called with the iteration and its beliefs in rows; returning True stops.
+        measure : callable, optional
+            Called with divergence and energy of the beliefs before each update, and of the last ones; what
+            it returned before the update stops behind it.
 
         Returns
         -------
@@ -139,22 +156,46 @@ class DeviceField:
         launch("meanfield", "take_energies", self.points, (energies, logits, bad, self.points, self.labels, quads))
         scratch = xp.empty_like(logits) if quads > self.group else None
         self._update(logits, None, beliefs, scratch, 0, 1.0)()
-        steps = self._iteration(logits, beliefs, scratch, relax) if iterations else []
+        steps, vertices = [], None
+        if iterations or measure is not None:
+            steps, vertices = self._iteration(logits, beliefs, scratch, relax)
         self._check(energies, bad)  # waits now, so that the host may go on while the iterations run
         if watch is not None and watch(0, beliefs):
             return beliefs, 0
         done = 0
         for done in range(1, iterations + 1):
-            for step in steps:
+            for step in steps[:-1]:
                 step()
-            if watch is not None and watch(done, beliefs):
-                break
+            enough = measure is not None and measure(*self._divergence(energies, beliefs, vertices))
+            steps[-1]()
+            if (watch is not None and watch(done, beliefs)) or enough:
+                return beliefs, done
+        if measure is not None:
+            for step in steps[:-1]:
+                step()
+            measure(*self._divergence(energies, beliefs, vertices))
         return beliefs, done
 
-    def _iteration(self, logits: Any, beliefs: Any, scratch: Any, relax: float) -> list[Callable[[], None]]:
-        """Return the launches of one update."""
+    def _divergence(self, energies: Any, beliefs: Any, vertices: Any) -> tuple[float, float]:
+        """Return divergence and energy of the beliefs, whose messages are on the vertices; see `Inference`."""
+        xp, count = module_of(beliefs), beliefs.size // 4
+        q = self.planes(beliefs).astype(np.float64)
+        some = q > 0  # at 0 energy and logarithm may be infinite
+        energy = float(xp.where(some, q * xp.where(some, energies, 0), 0).sum())
+        if vertices is not None:
+            messages = xp.empty_like(beliefs)
+            launch("lattice", "slice", count, (vertices, self.ids, self.weights, messages, count, self.width // 4,
+                                               self.taps, 1.0))
+            pairs = float((q * self.planes(messages)).sum())
+            own = sum(float((kernel.own * (q * kernel.mix(q)).sum(axis=0)).sum()) for kernel in self.kernels)
+            energy -= 0.5 * (pairs - own)
+        return energy + float((q * xp.log(xp.where(some, q, 1))).sum()), energy
+
+    def _iteration(self, logits: Any, beliefs: Any, scratch: Any,
+                   relax: float) -> tuple[list[Callable[[], None]], Any]:
+        """Return the launches of one update, the last of which makes it, and the vertices' rows before that."""
         if self.joined is None:
-            return [self._update(logits, None, beliefs, scratch, 0, relax)]
+            return [self._update(logits, None, beliefs, scratch, 0, relax)], None
         steps, both = self.joined.plan(beliefs)
         final = self.joined.axes % 2
         for kernel, base in zip(self.kernels, self.joined.bases):
@@ -169,7 +210,7 @@ class DeviceField:
             steps.append(prepare("meanfield", "mix", items, (both[final, rows], xp.asarray(padded),
                                                              both[1 - final, rows], items, self.width)))
         steps.append(self._update(logits, both, beliefs, scratch, self.taps, relax))
-        return steps
+        return steps, both
 
     def _update(self, logits: Any, values: Any, beliefs: Any, scratch: Any, taps: int,
                 relax: float) -> Callable[[], None]:
