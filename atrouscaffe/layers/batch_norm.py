@@ -76,13 +76,13 @@ class BatchNorm(Layer):
         batch = None
         if not self.use_global or (self.p.update_global_stats and self.env.phase == TRAIN):
             batch = channel_moments(x)
-        statistics = [blob.array for blob in params]
-        if self.use_global:
-            inverse, shift = normalizer(*statistics[:2], self.p.eps, statistics[2])
+        mean, variance, factor = (blob.array for blob in params)
+        if self.use_global or batch is None:
+            inverse, shift = normalizer(mean, variance, self.p.eps, factor)
         else:
-            inverse, shift = normalizer(*batch, self.p.eps)  # type: ignore[misc]
+            inverse, shift = normalizer(batch[0], batch[1], self.p.eps)
         if batch is not None:
-            move_statistics(*statistics, batch, self.p.moving_average_fraction, x.shape[0] * x.shape[2])
+            move_statistics(mean, variance, factor, batch, self.p.moving_average_fraction, x.shape[0] * x.shape[2])
         affine(x, inverse, shift, y)
         if ctx.keeps:
             ctx.saved["inverse"] = inverse
