@@ -66,20 +66,31 @@ def bounds(layer: dict[str, Any], device: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+COLUMNS = {  # heading of the table: key, how it is written
+    "layer": ("layer", ""), "pixels": ("pixels", ""), "outputs": ("outputs", ""), "depth": ("depth", ""),
+    "GFLOP": ("gflop", ".2f"), "fp32": ("arithmetic fp32", ".1f"), "tf32": ("arithmetic tf32", ".1f"),
+    "fp16": ("arithmetic fp16", ".1f"), "implicit bytes": ("implicit", ".1f"), "explicit bytes": ("explicit", ".1f"),
+    "plan fp16": ("plan fp16", ""), "model fp16": ("model fp16", ".0f"), "plan fp32": ("plan fp32", ""),
+    "model fp32": ("model fp32", ".0f"),
+}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows and their sums as a Markdown table."""
-    heads = ("layer", "pixels", "outputs", "depth", "GFLOP", "fp32", "tf32", "fp16", "implicit bytes", "explicit bytes",
-             "plan fp16", "model fp16", "plan fp32", "model fp32")
-    keys = ("gflop", "arithmetic fp32", "arithmetic tf32", "arithmetic fp16", "implicit", "explicit", "model fp16",
-            "model fp32")
-    total = {key: sum(row[key] for row in rows) for key in keys}
-    lines = [f"| {' | '.join(heads)} |", f"| --- {'| ---: ' * 9}| --- | ---: | --- | ---: |"]
-    for row in [*rows, {"layer": "sum", "pixels": "", "outputs": "", "depth": "", "plan fp16": "", "plan fp32": "",
-                        **total}]:
-        cells = [row["layer"], row["pixels"], row["outputs"], row["depth"], f"{row['gflop']:.2f}"]
-        cells += [f"{row[key]:.1f}" for key in keys[1:6]]
-        cells += [row["plan fp16"], f"{row['model fp16']:.0f}", row["plan fp32"], f"{row['model fp32']:.0f}"]
-        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    """Return the rows, layers alike behind one another as one, and the sums of all as a Markdown table."""
+    total: dict[str, Any] = {"layer": "all"}
+    for key, form in COLUMNS.values():
+        total.setdefault(key, sum(row[key] for row in rows) if form else "")
+    merged: list[dict[str, Any]] = []
+    for row in rows:
+        same = {key: value for key, value in row.items() if key not in ("layer", "hole")}
+        if merged and same.items() <= merged[-1].items():
+            merged[-1] = {**merged[-1], "layer": f"{merged[-1]['layer'].split(',')[0]}, ..., {row['layer']}, each"}
+        else:
+            merged.append(row)
+    rules = ("---:" if form else "---" for _, form in COLUMNS.values())
+    lines = [f"| {' | '.join(COLUMNS)} |", f"| {' | '.join(rules)} |"]
+    lines += [f"| {' | '.join(format(row[key], form) for key, form in COLUMNS.values())} |"
+              for row in (*merged, total)]
     return "\n".join(lines)
 
 

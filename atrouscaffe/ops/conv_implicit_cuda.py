@@ -61,7 +61,7 @@ class Tile:
 _TENSOR = (Tile(128, 256, 256, 3 * 384 * 128, 1, 1.0), Tile(128, 128, 128, 3 * 256 * 128, 2, 0.9),
            Tile(64, 128, 128, 3 * 192 * 128, 3, 0.75), Tile(64, 64, 128, 4 * 128 * 128, 3, 0.6))
 TILES = {"fp16": _TENSOR, "tf32": _TENSOR,
-         "fp32": (Tile(128, 128, 256, 0, 2, 1.0), Tile(64, 128, 128, 0, 3, 0.9))}
+         "fp32": (Tile(128, 128, 256, 0, 2, 0.8), Tile(64, 128, 128, 0, 3, 0.75))}
 # Multiply-adds that a multiprocessor of an H100 does in a clock, by mma.sync and by FFMA.
 RATES = {"fp16": 1280, "tf32": 640, "fp32": 128}
 STARTING = 2500  # clocks that a block spends before and after its steps
