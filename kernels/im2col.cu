@@ -9,6 +9,7 @@
 // A block of columns holds pixels pixel0 to pixel0 + pixels of every image, image by image, so that one
 // batched matrix product takes it as it is.
 #include "real.cuh"
+#include "readers.cuh"
 
 // One thread for each (image, channel, pixel): it walks over the taps, so that its index arithmetic is
 // paid once for kernel_h * kernel_w numbers, and neighbouring threads touch neighbouring pixels.
@@ -35,25 +36,27 @@ extern "C" __global__ void im2col(const real* __restrict__ images, real* __restr
 }
 
 // One thread for each input pixel gathers what was read from it, taps in order: no atomics, and the same
-// bits on every run. Output pixel (oy, ox) reads iy through tap ty where (iy + pad_h - ty * hole_h) is
-// stride_h * oy. A first block (pixel0 = 0) overwrites, later blocks add; bias (or null) starts each sum.
+// bits on every run. A first block (pixel0 = 0) overwrites, later blocks add; bias (or null) starts each sum.
+// step_h is stride_h over the greatest common divisor of stride_h and hole_h; step_w alike.
 extern "C" __global__ void col2im(const real* __restrict__ columns, const real* __restrict__ bias,
                                   real* __restrict__ images, int count, int channels, int height, int width, int out_h,
                                   int out_w, int pixel0, int pixels, int kernel_h, int kernel_w, int stride_h,
-                                  int stride_w, int pad_h, int pad_w, int hole_h, int hole_w) {
+                                  int stride_w, int pad_h, int pad_w, int hole_h, int hole_w, int step_h, int step_w) {
   const int taps = kernel_h * kernel_w;
   for (EACH(i, count)) {
     const int ix = i % width, iy = i / width % height, plane = i / width / height;
     const real* column = columns + (size_t)plane * taps * pixels;
+    const Readers rows = readers_of(iy, kernel_h, stride_h, pad_h, hole_h, step_h);
+    const Readers across = readers_of(ix, kernel_w, stride_w, pad_w, hole_w, step_w);
     real sum = pixel0 ? images[i] : bias ? bias[plane % channels] : real(0);
-    for (int ty = 0; ty < kernel_h; ++ty) {
-      const int y = iy + pad_h - ty * hole_h;
-      if (y < 0 || y % stride_h || y / stride_h >= out_h) continue;
-      for (int tx = 0; tx < kernel_w; ++tx) {
-        const int x = ix + pad_w - tx * hole_w;
-        if (x < 0 || x % stride_w || x / stride_w >= out_w) continue;
-        const int p = y / stride_h * out_w + x / stride_w - pixel0;
-        if (p >= 0 && p < pixels) sum += column[(size_t)(ty * kernel_w + tx) * pixels + p];
+    if (rows.first >= 0 && across.first >= 0) {
+      for (int ty = rows.first, oy = rows.output; ty < kernel_h; ty += rows.step, oy -= rows.back) {
+        if ((unsigned)oy >= (unsigned)out_h) continue;
+        for (int tx = across.first, ox = across.output; tx < kernel_w; tx += across.step, ox -= across.back) {
+          const int p = oy * out_w + ox - pixel0;
+          if ((unsigned)ox < (unsigned)out_w && p >= 0 && p < pixels)
+            sum += column[(size_t)(ty * kernel_w + tx) * pixels + p];
+        }
       }
     }
     images[i] = sum;

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.im2col import geo_of
+from atrouscaffe.ops.im2col_cuda import reader_steps
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["depthwise_forward", "depthwise_transpose", "depthwise_weight_gradient"]
@@ -31,9 +31,9 @@ def depthwise_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[
 
 def depthwise_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Window], group: int) -> None:
     """Write the adjoint of `depthwise_forward` into x."""
-    steps = (w.stride // math.gcd(w.stride, w.hole) for w in windows)
+    geo = geo_of(windows)
     launch("depthwise", "depthwise_adjoint", x.size,
-           (dy, weight, bias, x, x.size, *_sizes(x, dy, group), *geo_of(windows), *steps), real=x.dtype)
+           (dy, weight, bias, x, x.size, *_sizes(x, dy, group), *geo, *reader_steps(geo)), real=x.dtype)
 
 
 def depthwise_weight_gradient(x: Any, dy: Any, dweight: Any, windows: Sequence[Window], group: int) -> None:

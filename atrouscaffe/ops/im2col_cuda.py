@@ -11,7 +11,7 @@ import numpy as np
 from atrouscaffe.geometry import Window
 from atrouscaffe.runtime.kernels import launch
 
-__all__ = ["add_columns", "col2im", "fill_columns", "im2col"]
+__all__ = ["add_columns", "col2im", "fill_columns", "im2col", "reader_steps"]
 
 
 def fill_columns(images: Any, columns: Any, pixel0: int, out_w: int, geo: Sequence[int]) -> None:
@@ -49,7 +49,12 @@ def add_columns(columns: Any, bias: Any, images: Any, pixel0: int, out: Sequence
     """
     launch("im2col", "col2im", images.size,
            (columns, bias, images, images.size, images.shape[1], *images.shape[2:], *out, pixel0, columns.shape[-1],
-            *geo), real=images.dtype)
+            *geo, *reader_steps(geo)), real=images.dtype)
+
+
+def reader_steps(geo: Sequence[int]) -> tuple[int, int]:
+    """Return, for height and width, one tap in how many reads a given pixel: stride over its divisor with the hole."""
+    return geo[2] // math.gcd(geo[2], geo[6]), geo[3] // math.gcd(geo[3], geo[7])
 
 
 def im2col(images: Any, columns: Any, windows: Sequence[Window]) -> None:
