@@ -438,6 +438,7 @@ def test_recorded_work_runs_when_it_is_launched(cupy):
     assert (y.get() == 3).all()
     x.fill(10)
     graph.launch(stream)
+    stream.synchronize()
     assert (y.get() == 21).all()
     pool.free_all_blocks()
     with pytest.raises(Fault, match="memory that was given back"):

@@ -36,13 +36,15 @@ def _forget() -> None:
 
 
 @contextlib.contextmanager
-def stand_in(total: int = 8 << 30) -> Iterator[ModuleType]:
+def stand_in(total: int = 8 << 30, late: bool = False) -> Iterator[ModuleType]:
     """Put the stand-in in CuPy's place.
 
     Parameters
     ----------
     total : int
         Bytes of memory of the device.
+    late : bool
+        Do the work of the default stream, too, as late as CUDA allows; see `tests.stand_in.streams`.
 
     Raises
     ------
@@ -54,12 +56,13 @@ def stand_in(total: int = 8 << 30) -> Iterator[ModuleType]:
         del sys.modules[name]
     memory.device.reset(total)
     memory.allocators.reset()
-    streams.reset()
+    streams.reset(late)
     made = modules.make_modules()
     sys.modules.update(made)
     _forget()
     try:
         yield made["cupy"]
+        streams.finish()
         memory.device.check_guards("at the end")
     finally:
         for name in made:

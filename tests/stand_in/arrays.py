@@ -48,7 +48,7 @@ class ndarray:
         if fresh:
             memptr = alloc(count * dtype.itemsize)
             if not streams.recording():
-                memptr.mem.block.poison()
+                streams.submit(memptr.mem.block.poison)
         self._mem, self.base = memptr.mem, None
         block = memptr.mem.block
         at = block.offset + memptr.ptr - block.start
@@ -144,6 +144,8 @@ class ndarray:
             streams.wait_for_host(stream)
         result = out if out is not None else np.empty(self.shape, self.dtype, order if order in "CF" else "C")
         streams.submit(lambda: np.copyto(result, self._a), [self._mem.block], stream)
+        if blocking or not pinned:
+            streams.wait_for_host(stream)
         return result
 
     def set(self, arr, stream=None):
@@ -156,7 +158,8 @@ class ndarray:
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
         if not device.is_pinned(arr.__array_interface__["data"][0], arr.nbytes):
-            streams.wait_for_host(stream)
+            streams.forbid_in_capture(stream)
+            arr = arr.copy()
         streams.submit(lambda: np.copyto(self._a, arr), [self._mem.block], stream)
 
     def item(self):
@@ -195,13 +198,15 @@ class ndarray:
             if not isinstance(host, np.ndarray):  # one element is an array without axes
                 host = self._a[(*(host_key if isinstance(host_key, tuple) else (host_key,)), ...)]
             return self._view(host, self)
-        return compute(lambda: self._a[host_key], [self])
+        return compute(lambda: self._a[host_key], [self], dry=lambda: self._a[_dry(host_key)])
 
     def __setitem__(self, key, value):
-        host_key, _ = _key(key)
+        host_key, basic = _key(key)
         host = operand(value)
         target = self._a
-        _ = np.broadcast_to(host, target[host_key].shape) if np.ndim(host) <= target[host_key].ndim else None
+        place = target[host_key if basic else _dry(host_key)]
+        if np.ndim(host) <= np.ndim(place):
+            np.broadcast_to(host, np.shape(place))  # an error now, not later
 
         def store():
             with np.errstate(all="ignore"):
@@ -333,17 +338,27 @@ def _key(key):
     return (tuple(result) if isinstance(key, tuple) else result[0]), basic
 
 
+def _dry(value):
+    """Return nested arguments with zeros in place of integers that may not be there yet, to learn a result's shape."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(_dry(part) for part in value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and streams.deferred():
+        return np.zeros_like(value)
+    return value
+
+
 def fresh(shape, dtype, strides=None):
     """Return a new array; `strides` of an array without gaps."""
     return ndarray(shape, dtype, strides=strides if strides and all(s > 0 for s in strides) else None)
 
 
-def compute(function, inputs, views=True):
+def compute(function, inputs, views=True, dry=None):
     """Return what `function`, a function without effects on host arrays, gives, as device arrays.
 
-    Results that are views of an input stay views; others are copied to memory of the device.
+    Results that are views of an input stay views; others are copied to memory of the device. `dry` gives
+    results of the same shapes and types, whatever numbers are in the inputs.
     """
-    targets = []
+    targets, later = [], streams.deferred()
 
     def wrap(value):
         if isinstance(value, (tuple, list)):
@@ -359,13 +374,13 @@ def compute(function, inputs, views=True):
         result = fresh(value.shape, value.dtype,
                        value.strides if value.flags.f_contiguous and not value.flags.c_contiguous else None)
         targets.append(result._a)
-        if not streams.recording():
+        if not later:
             result._a[...] = value
         return result
 
     with np.errstate(all="ignore"):
-        result = wrap(function())
-    if streams.recording():
+        result = wrap((dry if later and dry else function)())
+    if later:
         new = [target for target in targets if target is not None]
         if new:
             def again():
@@ -387,11 +402,11 @@ def _leaves(value):
         yield value
 
 
-def write(function, out, inputs):
-    """Do `function(out on the host)`, which writes `out` from `inputs`."""
-    if streams.recording():
+def write(function, out, inputs, dry=None):
+    """Do `function(out on the host)`, which writes `out` from `inputs`; `dry` as in `compute`."""
+    if streams.deferred():
         with np.errstate(all="ignore"):
-            function(host(_copies(out)))  # shapes and types are checked now
+            (dry or function)(host(_copies(out)))  # shapes and types are checked now
 
     def act():
         with np.errstate(all="ignore"):

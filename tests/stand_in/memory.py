@@ -49,8 +49,12 @@ class Device:
         for block in list(self.blocks.values()) if blocks is None else blocks:
             block.check(where)
 
+    def pinned_at(self, pointer, nbytes):
+        """Return the page-locked memory that holds `nbytes` from `pointer` on, or None."""
+        return next((p for p in self.pinned if p.ptr <= pointer and pointer + nbytes <= p.ptr + p.nbytes), None)
+
     def is_pinned(self, pointer, nbytes):
-        return any(p.ptr <= pointer and pointer + nbytes <= p.ptr + p.nbytes for p in self.pinned)
+        return self.pinned_at(pointer, nbytes) is not None
 
 
 device = Device()
@@ -118,15 +122,23 @@ class MemoryPointer:
         return self.ptr
 
 
+def current_arena():
+    """Return the handle of the current stream: like CuPy's, a pool keeps freed blocks for the stream they served."""
+    from tests.stand_in import streams
+
+    return streams.get_current_stream().ptr
+
+
 class MemoryPool:
-    """Gives freed blocks of a size out again, like CuPy's, with what is in them replaced by 0xFF."""
+    """Gives freed blocks of a size out again on the same stream, like CuPy's."""
 
     def __init__(self, allocator=None):
         self._free, self._used, self._limit = {}, 0, 0
 
     def malloc(self, size):
         size = max(-(-int(size) // UNIT) * UNIT, UNIT)
-        waiting = self._free.get(size)
+        arena = current_arena()
+        waiting = self._free.get((arena, size))
         if waiting:
             block = waiting.pop()
             # No poison here: while work is recorded the block still belongs to what runs on replay.
@@ -138,12 +150,13 @@ class MemoryPool:
             if (self._limit and held + size > self._limit) or device.taken + size > device.total:
                 raise OutOfMemoryError(size, held, self._limit)
             block = Block(size)
+            block.arena = arena
         self._used += size
         return MemoryPointer(Memory(block, self), 0)
 
     def _give_back(self, block):
         self._used -= block.size
-        self._free.setdefault(block.size, []).append(block)
+        self._free.setdefault((block.arena, block.size), []).append(block)
 
     def free_all_blocks(self, stream=None):
         for blocks in self._free.values():
@@ -160,7 +173,7 @@ class MemoryPool:
         return self._used
 
     def free_bytes(self):
-        return sum(size * len(blocks) for size, blocks in self._free.items())
+        return sum(size * len(blocks) for (_, size), blocks in self._free.items())
 
     def total_bytes(self):
         return self._used + self.free_bytes()

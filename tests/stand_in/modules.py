@@ -19,6 +19,10 @@ _NEEDS_HOST = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_all", "un
                "setdiff1d", "setxor1d", "union1d", "histogram", "digitize", "asarray_chkfinite", "place", "putmask"}
 _HOST_RESULTS = {"ndim", "shape", "iscomplexobj", "isrealobj", "isfortran"}
 _WRITES_FIRST = {"put": 0, "fill_diagonal": 0, "place": 0, "putmask": 0, "put_along_axis": 0}
+_VIEWS = {"array_split", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to", "diag",
+          "diagonal", "dsplit", "expand_dims", "flip", "fliplr", "flipud", "hsplit", "imag", "matrix_transpose",
+          "moveaxis", "permute_dims", "ravel", "real", "reshape", "rollaxis", "rot90", "split", "squeeze", "swapaxes", "transpose",
+          "trim_zeros", "vsplit"}
 _NO_ARRAY_NEEDED = {"indices", "tri", "tril_indices", "triu_indices", "diag_indices", "mask_indices"}
 _METHODS = ("all", "any", "argpartition", "argsort", "choose", "compress", "conj", "cumprod", "cumsum", "dot", "max",
             "mean", "min", "nonzero", "prod", "ptp", "repeat", "round", "searchsorted", "std", "sum", "trace", "var")
@@ -49,15 +53,19 @@ def _function(name, parameters):
         values, named_values = host(args), {key: host(value) for key, value in kwargs.items()}
         if not free:  # by place, since NumPy has other names for some
             values, named_values = _places(function, parameters, named_values)
+        dry_values = [arrays._dry(value) for value in values]
         if name in _HOST_RESULTS:
             return function(*values, **named_values)
         if out is not None:
-            write(lambda target: function(*values, out=target, **named_values), out, inputs)
+            write(lambda target: function(*values, out=target, **named_values), out, inputs,
+                  lambda target: function(*dry_values, out=target, **named_values))
             return out
         if name in _WRITES_FIRST:
             streams.submit(lambda: function(*values, **named_values), arrays.blocks(*inputs))
             return None
-        return compute(lambda: function(*values, **named_values), inputs)
+        views = name in _VIEWS
+        return compute(lambda: function(*values, **named_values), inputs, views,
+                       lambda: function(*(values if views else dry_values), **named_values))
 
     call.__name__ = name
     return call
@@ -95,7 +103,7 @@ def _to_device(values, dtype=None, copy=False):
         return stacked if dtype is None else stacked.astype(dtype, copy=False)
     source = np.asarray(values, dtype)
     if not isinstance(values, arrays.SCALARS):
-        streams.wait_for_host()  # from memory that is not pinned
+        streams.forbid_in_capture()  # from memory that is not pinned
     result = ndarray(source.shape, source.dtype, order="F" if source.flags.f_contiguous and source.ndim > 1
                      and not source.flags.c_contiguous else "C")
     source = source.copy()
@@ -236,13 +244,18 @@ def _properties(device):
 def memcpy_async(dst, src, size, kind, stream):
     """Copy `size` bytes; kind 1 host to device, 2 device to host, 3 device to device."""
     target = streams.stream_of(stream)
-    used = []
+    used, held = [], []
     for pointer, on_device in ((dst, kind in (1, 3)), (src, kind in (2, 3))):
         if on_device:
             used.append(memory.device.find(pointer, size, "memcpyAsync"))
-        elif not memory.device.is_pinned(pointer, size):
+        elif memory.device.pinned_at(pointer, size) is None:
             streams.wait_for_host(target)
-    streams.submit(lambda: ctypes.memmove(dst, src, size), used, target)
+            held = None  # done at once
+        else:
+            held.append(memory.device.pinned_at(pointer, size))
+    streams.submit(lambda keep=(used, held): ctypes.memmove(dst, src, size), used, target)
+    if held is None:
+        streams.wait_for_host(target)
 
 
 def _module(name, **content):

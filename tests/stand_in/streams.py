@@ -1,14 +1,21 @@
 """Streams, events and recorded work.
 
-Work is done at once, in the order in which it is given. Between `begin_capture` and `end_capture` it is
-only written down, as by CUDA: its results are not there until the graph is launched. Waiting for the
-device or copying from or to memory that is not pinned is an error meanwhile.
+Work on the default stream is done at once. Work on every other stream is done as late as CUDA allows: when
+the host waits for it, or when work on another stream that waits for it is done. So a missing wait shows:
+old values are read, or what is still needed is overwritten. ``stand_in(late=True)`` treats the default
+stream like the others.
+
+Between `begin_capture` and `end_capture` work is only written down, as by CUDA: its results are not there
+until the graph is launched. Waiting for the device or copying from or to memory that is not pinned is an
+error meanwhile.
 """
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
+import weakref
 
 from tests.stand_in.errors import CUDARuntimeError, Fault
 from tests.stand_in.memory import device
@@ -25,21 +32,33 @@ class _Capture:
 class Event:
     def __init__(self, block=False, disable_timing=False, interprocess=False):
         self.disable_timing, self._time, self._capture, self.ptr = disable_timing, None, None, id(self)
+        self._stream, self._place = None, 0
 
     def record(self, stream=None):
         stream = stream or get_current_stream()
         self._capture = stream._capture
         if self._capture:
             self._capture.open_forks.discard(stream)
+            return
+        stream._give(self._note)
+        self._stream, self._place = stream, stream._given
+
+    def _note(self):
         self._time = time.perf_counter()
+
+    def _wait(self):
+        """Do what comes before the event."""
+        if self._stream is not None:
+            self._stream._do(self._place)
 
     @property
     def done(self):
         self._forbid_in_capture()
-        return True
+        return self._stream is None or self._stream._done >= self._place
 
     def synchronize(self):
         self._forbid_in_capture()
+        self._wait()
 
     def _forbid_in_capture(self):
         if self._capture:
@@ -53,6 +72,10 @@ def get_elapsed_time(start_event, end_event):
     return (end_event._time - start_event._time) * 1e3
 
 
+_streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+_waiting: set[Stream] = set()  # those with work to do
+
+
 class Stream:
     """A queue of work."""
 
@@ -63,6 +86,32 @@ class Stream:
         self.is_non_blocking, self._capture, self.device_id, self.priority = non_blocking, None, 0, priority or 0
         self._before = []
         self.ptr = 0 if null else id(self)
+        self._late, self._queue, self._given, self._done = not null, collections.deque(), 0, 0
+        _streams[self.ptr] = self
+
+    def _give(self, action):
+        """Take `action` in: to be done later, or now."""
+        if not self.is_non_blocking:  # the default stream and blocking streams wait for each other
+            for other in list(_waiting):
+                if not other.is_non_blocking and (other.ptr == 0) != (self.ptr == 0):
+                    other._do()
+        self._given += 1
+        if self._late:
+            self._queue.append(action)
+            _waiting.add(self)
+        else:
+            action()
+            self._done += 1
+
+    def _do(self, place=None):
+        """Do what was given, up to `place`."""
+        place = self._given if place is None else place
+        while self._queue and self._done < place:
+            action = self._queue.popleft()
+            self._done += 1
+            if not self._queue:
+                _waiting.discard(self)
+            action()
 
     def use(self):
         _local.stream = self
@@ -77,8 +126,9 @@ class Stream:
 
     @property
     def done(self):
-        wait_for_host(self)
-        return True
+        if self._capture is not None:
+            wait_for_host(self)
+        return not self._queue
 
     def synchronize(self):
         wait_for_host(self)
@@ -89,6 +139,11 @@ class Stream:
         return event
 
     def wait_event(self, event):
+        if event._capture is None and self._capture is None:
+            stream, place = event._stream, event._place  # as it is now, whatever is recorded later
+            if stream is not None and stream is not self:
+                self._give(lambda: stream._do(place))
+            return
         if event._capture is None or event._capture is self._capture:
             return
         if self._capture is not None:
@@ -137,7 +192,7 @@ class Graph:
             stream._capture.blocks.extend(self._blocks)
             return
         for action in self._actions:
-            action()
+            stream._give(action)
 
     def upload(self, stream=None):
         pass
@@ -147,8 +202,19 @@ def get_current_stream(device_id=-1):
     return getattr(_local, "stream", None) or Stream.null
 
 
-def reset():
+def reset(late=False):
+    """Forget all work; `late` is how the default stream works."""
     _local.stream = None
+    for stream in list(_waiting):
+        stream._queue.clear()
+    _waiting.clear()
+    Stream.null._late = late
+
+
+def deferred():
+    """Tell whether work on the current stream is done later, or only written down."""
+    stream = get_current_stream()
+    return stream._capture is not None or stream._late
 
 
 def recording():
@@ -157,11 +223,11 @@ def recording():
 
 
 def submit(action, blocks=(), stream=None):
-    """Do `action`, or write it down; `blocks` is the memory that it uses."""
+    """Do `action`, now or later, or write it down; `blocks` is the memory that it uses."""
     stream = stream or get_current_stream()
     capture = stream._capture
     if capture is None:
-        action()
+        stream._give(action)
         return
     capture.actions.append(action)
     capture.blocks.extend(blocks)
@@ -170,21 +236,35 @@ def submit(action, blocks=(), stream=None):
 
 
 def wait_for_host(stream=None):
-    """Raise while the stream is recorded: the host cannot see results that are not there."""
+    """Do the stream's work; raise while it is recorded: the host cannot see results that are not there."""
     stream = stream or get_current_stream()
     if stream._capture is not None:
         stream._capture.invalid = True
         raise CUDARuntimeError(900)
+    stream._do()
+
+
+def forbid_in_capture(stream=None):
+    """Raise while the stream is recorded."""
+    if (stream or get_current_stream())._capture is not None:
+        wait_for_host(stream)
 
 
 def stream_of(pointer):
     """Return the stream whose handle is `pointer`."""
-    current = get_current_stream()
-    if pointer in (0, current.ptr):
-        return Stream.null if pointer == 0 else current
-    raise Fault("memcpyAsync: expected the handle of the current stream or of the default stream")
+    stream = Stream.null if pointer == 0 else _streams.get(pointer)
+    if stream is None:
+        raise Fault("expected the handle of a stream")
+    return stream
+
+
+def finish():
+    """Do the work of all streams."""
+    while _waiting:
+        next(iter(_waiting))._do()
 
 
 def synchronize_device():
     wait_for_host()
+    finish()
     device.check_guards("device synchronisation")
