@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from atrouscaffe.runtime.cache import cache_base
-from atrouscaffe.runtime.cuda import CudaBackend, milliseconds
+from atrouscaffe.runtime.cuda import CudaBackend, Recording, milliseconds
 
 __all__ = ["choose", "known_choice"]
 
@@ -58,6 +58,8 @@ def known_choice(backend: CudaBackend, question: str) -> str | None:
 def choose(backend: CudaBackend, question: str, ways: Mapping[str, Callable[[], None]]) -> str:
     """Measure all `ways`, remember the fastest for `question` and return its name.
 
+    They are timed as recorded graphs: else a short kernel's time would be that of its launch.
+
     Parameters
     ----------
     backend : CudaBackend
@@ -66,7 +68,7 @@ def choose(backend: CudaBackend, question: str, ways: Mapping[str, Callable[[], 
     ways : mapping of str to callable
         Each starts the whole work on the current stream.
     """
-    times = {name: milliseconds(work) for name, work in ways.items()}
+    times = {name: milliseconds(Recording(backend, work).replay) for name, work in ways.items()}
     best = min(times, key=lambda name: times[name])
     path = _file(backend)
     with _lock:
