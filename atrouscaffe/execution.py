@@ -141,7 +141,9 @@ class Execution:
     def _plan(self) -> MemoryPlan:
         """Plan the blobs' memory; where nobody named a budget, the device's own."""
         budget = self.backend.memory_budget() if self.memory_budget is None else self.memory_budget
-        return plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget)
+        result = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget)
+        self.backend.planned_bytes = result.peak_bytes
+        return result
 
     def _make_blobs(self) -> None:
         count = 1 + max((value.storage for value in self.graph.values), default=-1)
@@ -305,7 +307,7 @@ class Execution:
                 bottoms = [self.blob(value) for value in node.bottoms]
                 tops = [self.blob(value) for value in node.tops]
                 self._call("before_forward", node)
-                with blame(node.spec):
+                with blame(node.spec), self.backend.errors():
                     node.layer.forward(ctx, bottoms, tops, self.node_params[node.index])
                 if self.after_forward is not None:
                     self.after_forward(node)
@@ -361,7 +363,7 @@ class Execution:
                 written.add(value)
             bottoms.append(blob)
         tops = [self.blob(value) for value in node.tops]
-        with blame(node.spec):
+        with blame(node.spec), self.backend.errors():
             node.layer.backward(ctx, bottoms, tops, self.node_params[node.index])
         for blob, addition in additions:
             total = blob.grad

@@ -32,9 +32,14 @@ class CpuBackend:
     xp = np
     precision = "fp32"
     packs = False
+    planned_bytes = 0
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which work for this device is done."""
+        return contextlib.nullcontext()
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context that turns a device's errors into this package's; there are none here."""
         return contextlib.nullcontext()
 
     def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:

@@ -144,6 +144,8 @@ class CudaBackend:
         CuPy.
     packs : bool
         Whether blobs may hold packed values (`atrouscaffe.ops.packed`): half precision on tensor cores.
+    planned_bytes : int
+        What the memory plan of the net that runs here takes, for errors.
     epoch : int
         Counts changes of parameters; what was derived from them (`cached`) is made anew after one.
 
@@ -173,6 +175,7 @@ class CudaBackend:
         self.name, self.device_name = f"cuda:{index}", found.devices[index]
         self.packs = precision == "fp16" and self.capability >= (8, 0)
         self.epoch = 0
+        self.planned_bytes = 0
         self._sharers: weakref.WeakSet[CudaBackend] = weakref.WeakSet()
         self._device = self.xp.cuda.Device(index)
         self._derived: dict[Any, tuple[int, Any]] = {}
@@ -190,24 +193,34 @@ class CudaBackend:
         """
         before = getattr(_local, "backend", None)
         _local.backend = self
+        try:
+            with self.errors(), self._device:
+                yield
+        finally:
+            _local.backend = before
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn CUDA's errors into this package's; see `active`."""
         cuda = self.xp.cuda
         try:
-            with self._device:
-                yield
+            yield
         except cuda.memory.OutOfMemoryError as error:
             free, total = self._device.mem_info
+            planned = f"; the net's plan is {self.planned_bytes / 1e6:,.0f} MB" if self.planned_bytes else ""
             raise BudgetError(f"device {self.name!r}: out of memory, {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
-                              f"free ({error}); use a smaller input or batch, or keep fewer blobs "
+                              f"free ({error}){planned}; use a smaller input or batch, or keep fewer blobs "
                               "(keep=[...])") from error
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            if "StreamCapture" in str(error):
+                raise DeviceError("recording: work that waits for the host, or copies from or to it, cannot be "
+                                  f"recorded ({error})") from error
             raise DeviceError(f"device {self.name!r} failed: {error}; after such a failure the process must be "
                               "started again") from error
         except cuda.compiler.CompileException as error:
             text = str(error).strip().splitlines()
             raise DeviceError(f"device {self.name!r}: a kernel did not compile for this device: {text[-1]}; "
                               "`atrouscaffe doctor` says what is installed") from error
-        finally:
-            _local.backend = before
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
         """Return `values` as an array of this device, copied there."""
@@ -384,10 +397,6 @@ class Recording:
                 self._stream.begin_capture()
                 try:
                     work()
-                except (cuda.runtime.CUDARuntimeError, DeviceError) as error:
-                    self._abandon()
-                    raise DeviceError(f"recording: work that waits for the host cannot be recorded ({error})") \
-                        from error
                 except BaseException:
                     self._abandon()
                     raise
