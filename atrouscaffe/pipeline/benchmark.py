@@ -25,6 +25,7 @@ from atrouscaffe.graph.report import describe
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
+from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.paper import METHODS, paper_numbers
 from atrouscaffe.pipeline.registry import VOC_MEAN, KnownModel, net_and_model, shipped_weights
 from atrouscaffe.pipeline.speed import fill_at_random
@@ -168,6 +169,7 @@ class Subject:
         rgb, params = np.ascontiguousarray(image[..., ::-1]), {"preset": self.known.crf if self.known else "paper"}
         if net.backend.name == "cpu":
             return refine(rgb, scores=scores, **params).labels
+        params["clip"] = None  # `refine` takes scores as they are, too
         return net.backend.to_numpy(refine_on_device(rgb, scores, params, net.backend, labels=True))
 
     def full_scores(self, net: Net, item: int) -> Any:
@@ -182,18 +184,21 @@ class Subject:
 
 def _without_interp(spec: NetSpec, settings: Settings) -> tuple[NetSpec, tuple[int, int], str, str]:
     """Return the net without a last Interp layer, what that makes, and the names of input and scores."""
-    inputs = Graph(spec, TEST).inputs
-    if len(inputs) != 1:
-        raise ArgumentError(f"expected a deploy net with one input, got {', '.join(inputs) or 'none'}", spec.path)
-    graph = Graph(spec, TEST, input_shapes={inputs[0]: (settings.batch, 3, settings.size, settings.size)})
+    deploy = make_deploy(spec)
+    if deploy.channels != 3 or deploy.dims:
+        raise ArgumentError("benchmark: expected a net whose one input is an image of 3 channels, got "
+                            f"{deploy.channels} channels" + (f" and {', '.join(deploy.dims)}" if deploy.dims else ""),
+                            spec.path)
+    spec = deploy.spec_at((settings.size, settings.size))
+    graph = Graph(spec, TEST, input_shapes={deploy.input: (settings.batch, 3, settings.size, settings.size)})
     last = graph.nodes[-1]
     whole = graph.values[last.tops[0]].shape[2:]
     if len(whole) != 2:
         raise ArgumentError(f"expected a net that ends in score maps, got {graph.values[last.tops[0]].shape}",
                             spec.path)
     if last.spec.type == "Interp":
-        return (dataclasses.replace(spec, layers=spec.layers[:-1]), whole, inputs[0], last.spec.bottoms[0])
-    return spec, whole, inputs[0], last.spec.tops[0]
+        return (dataclasses.replace(spec, layers=spec.layers[:-1]), whole, deploy.input, last.spec.bottoms[0])
+    return spec, whole, deploy.input, last.spec.tops[0]
 
 
 # -- measuring --------------------------------------------------------------------------------------

@@ -116,12 +116,16 @@ def test_settings_out_of_range_are_refused(wrong) -> None:
         bench.Settings(**wrong)
 
 
-def test_nets_without_a_score_map_are_refused(small) -> None:
-    small.write_text(NET.replace("Interp", "Softmax").replace("interp_param { zoom_factor: 2 }", "")
-                     .replace('input: "data"', 'input: "data" input: "other"')
-                     .replace("input_dim: 17\nlayer", "input_dim: 17 " + "input_dim: 1 " * 4 + "\nlayer", 1))
-    with pytest.raises(ArgumentError, match="one input, got data, other"):
+def test_nets_that_take_something_else_are_refused(small) -> None:
+    small.write_text(NET.replace("input_dim: 3", "input_dim: 1"))
+    with pytest.raises(ArgumentError, match="image of 3 channels, got 1"):
         bench.Subject(small, bench.Settings())
+
+
+def test_the_embedded_net_runs_with_its_own_weights_at_another_size() -> None:
+    found = bench.benchmark("deeplab-mnv2-largefov", bench.Settings(size=129, repeats=1))
+    assert found["weights"].endswith("voc12.caffemodel.h5") and found["crf_scores"] == "the net's"
+    assert found["score_map"] == [17, 17] and found["check"]["same_bits"]
 
 
 def test_yardsticks_are_positive_and_say_what_they_were_taken_on(device, monkeypatch) -> None:
