@@ -488,3 +488,42 @@ def test_module_goes_with_the_context(monkeypatch):
 
         assert load_cupy() is cupy and probe().state == "ready"
     assert sys.modules.get("cupy") is before
+
+
+def test_missing_wait_between_streams_shows(cupy):
+    source = np.frombuffer(cupy.cuda.alloc_pinned_memory(20), np.float32)
+    inward, x, arrived = cupy.cuda.Stream(non_blocking=True), cupy.zeros(5, np.float32), cupy.cuda.Event()
+    source[...] = 3
+    x.set(source, stream=inward)
+    inward.record(arrived)
+    assert ((x + 1).get() == 1).all()  # the copy need not have arrived
+    assert not arrived.done
+    cupy.cuda.get_current_stream().wait_event(arrived)
+    assert ((x + 1).get() == 4).all() and arrived.done
+    x.set(source, stream=inward)
+    source[...] = 7  # too early
+    inward.synchronize()
+    assert (x.get() == 7).all()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_work_gives_the_same_results_when_it_is_done_late(late):
+    with stand_in.stand_in(late=late) as cupy:
+        out = np.frombuffer(cupy.cuda.alloc_pinned_memory(20), np.float32)
+        out[...] = -1
+        x = cupy.asarray(np.arange(5, dtype=np.float32))
+        kernel = cupy.RawModule(code=KERNELS).get_function("dynamic")
+        kernel((1,), (5,), (x, np.int32(0)), shared_mem=20)
+        y = x[cupy.asarray(np.array([4, 4, 0, 1, 2]))] * 2
+        y.get(out=out, blocking=False)
+        assert (out[0] == -1) == late
+        cupy.cuda.get_current_stream().synchronize()
+        assert out.tolist() == [0, 0, 8, 6, 4]
+
+
+def test_errors_of_late_work_come_with_the_wait():
+    with stand_in.stand_in(late=True) as cupy:
+        x = cupy.zeros(64, np.int32)
+        cupy.RawModule(code=KERNELS).get_function("half_barrier")((1,), (64,), (x,))
+        with pytest.raises(Fault, match="deadlock"):
+            x.get()

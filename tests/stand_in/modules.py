@@ -21,8 +21,8 @@ _HOST_RESULTS = {"ndim", "shape", "iscomplexobj", "isrealobj", "isfortran"}
 _WRITES_FIRST = {"put": 0, "fill_diagonal": 0, "place": 0, "putmask": 0, "put_along_axis": 0}
 _VIEWS = {"array_split", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to", "diag",
           "diagonal", "dsplit", "expand_dims", "flip", "fliplr", "flipud", "hsplit", "imag", "matrix_transpose",
-          "moveaxis", "permute_dims", "ravel", "real", "reshape", "rollaxis", "rot90", "split", "squeeze", "swapaxes", "transpose",
-          "trim_zeros", "vsplit"}
+          "moveaxis", "permute_dims", "ravel", "real", "reshape", "rollaxis", "rot90", "split", "squeeze", "swapaxes",
+          "transpose", "trim_zeros", "vsplit"}
 _NO_ARRAY_NEEDED = {"indices", "tri", "tril_indices", "triu_indices", "diag_indices", "mask_indices"}
 _METHODS = ("all", "any", "argpartition", "argsort", "choose", "compress", "conj", "cumprod", "cumsum", "dot", "max",
             "mean", "min", "nonzero", "prod", "ptp", "repeat", "round", "searchsorted", "std", "sum", "trace", "var")

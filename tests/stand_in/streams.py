@@ -208,7 +208,7 @@ def reset(late=False):
     for stream in list(_waiting):
         stream._queue.clear()
     _waiting.clear()
-    Stream.null._late = late
+    Stream.null._late, Stream.null._given, Stream.null._done = late, 0, 0
 
 
 def deferred():
