@@ -61,7 +61,7 @@ def bounds(layer: dict[str, Any], device: dict[str, Any]) -> dict[str, Any]:
         job = implicit.Job.of(x, y, windows, group, precision)
         plan = implicit.plan_of(job, device["multiprocessors"])
         tile = implicit.TILES[precision][plan.tile]
-        row[f"plan {precision}"] = f"{tile.channels}x{tile.pixels}" + (f" / {plan.splits}" if plan.splits > 1 else "")
+        row[f"plan {precision}"] = tile.name + (f" / {plan.splits}" if plan.splits > 1 else "")
         row[f"model {precision}"] = implicit.clocks_of(job, plan, device["multiprocessors"]) / device["clock"] * MICRO
     return row
 

@@ -30,8 +30,7 @@ def ways_of(layer: dict[str, Any], precision: str, capability: tuple[int, int], 
     job = implicit.Job.of(layer["x"], layer["y"], layer["windows"], layer["group"], precision)
     found = {}
     for plan in implicit.plans(job, capability)[:most]:
-        tile = implicit.TILES[precision][plan.tile]
-        found[f"{tile.channels}x{tile.pixels} / {plan.splits}"] = plan
+        found[f"{implicit.TILES[precision][plan.tile].name} / {plan.splits}"] = plan
     return found
 
 

@@ -6,9 +6,9 @@
 //
 // as the product D[m][p], p = (n * out_h + oy) * out_w + ox, of weights packed by pack_weight_fp32 (conv_pack.cu) and
 // images as they are. A step is one tap of 8 channels; all taps of the same channels follow one another and meet in
-// the first-level cache. A thread owns 8 x 8 sums, in quads so that shared memory is read 16 bytes at a time:
+// the first-level cache. A thread owns 8 x WIDTH sums, in quads so that shared memory is read 16 bytes at a time:
 //
-//     channels 4 tm .. 4 tm + 3 and CHANNELS / 2 + the same        pixels 4 tp .. 4 tp + 3 and 64 + the same
+//     channels 4 tm .. 4 tm + 3 and CHANNELS / 2 + the same        pixels 4 (tp + j ACROSS) .. + 3, j < WIDTH / 4
 //
 // While a step is multiplied, the next one's pixels are under way to registers, then go to the other buffer; its weights
 // go there at once (cp.async from sm_80 on). Tiles, groups and shares of the steps are numbered as in conv_implicit.cu;
@@ -19,21 +19,22 @@
 
 constexpr int DEPTH = 8, PIXELS = 128;
 
-template <int CHANNELS>
+template <int CHANNELS, int WIDTH>
 __device__ __forceinline__ void convolve(const float* __restrict__ x, const float* __restrict__ w,
                                          const float* __restrict__ bias, float* __restrict__ y, const Shape& s) {
-  constexpr int THREADS = CHANNELS * PIXELS / 64, SIDE = THREADS / PIXELS, FILLS = DEPTH / SIDE;
-  __shared__ Quad weights[2][DEPTH][CHANNELS / 4];
+  constexpr int ACROSS = PIXELS / WIDTH, THREADS = CHANNELS / 8 * ACROSS, SIDE = THREADS / PIXELS, FILLS = DEPTH / SIDE;
+  constexpr int QUADS = CHANNELS / 4, ROWS = THREADS / QUADS;  // of a row of weights; rows filled at a time
+  __shared__ Quad weights[2][DEPTH][QUADS];
   __shared__ Quad pixels[2][DEPTH][PIXELS / 4];
 
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const int tp = lane % 8 + warp % 2 * 8, tm = lane / 8 + warp / 2 * 4;
+  const int tp = lane % 8 + warp % (ACROSS / 8) * 8, tm = lane / 8 + warp / (ACROSS / 8) * 4;
   const int tiles = (s.outputs + CHANNELS - 1) / CHANNELS;
   const int channel0 = blockIdx.x % tiles * CHANNELS, pixel0 = blockIdx.x / tiles * PIXELS;
   const int group = blockIdx.y, out_area = s.out_h * s.out_w, area = s.height * s.width;
   const int rows = s.outputs <= 64 ? 64 : (s.outputs + 127) / 128 * 128;
 
-  // This thread brings pixel `column`, channels side, side + SIDE, ... of a step, and one quad of its weights.
+  // This thread brings pixel `column`, channels side, side + SIDE, ... of a step, and a quad of every ROWS-th row of its weights.
   const int column = thread % PIXELS, side = thread / PIXELS, p = pixel0 + column;
   const float* image = x;
   unsigned mask = 0;
@@ -46,8 +47,8 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
   const int taps = s.kernel_h * s.kernel_w, total = (s.chunks + 7) / 8 * taps;
   const int first = blockIdx.z * s.steps, count = min(s.steps, total - first);
   int block = first / taps * 8, ty = first % taps / s.kernel_w, tx = first % taps % s.kernel_w;
-  const float* weight = w + ((size_t)(group * total + first) * DEPTH + thread / (CHANNELS / 4)) * rows + channel0 +
-                        thread % (CHANNELS / 4) * 4;
+  const float* weight = w + ((size_t)(group * total + first) * DEPTH + thread / QUADS) * rows + channel0 +
+                        thread % QUADS * 4;
   float brought[FILLS];
 
   auto bring = [&](int buffer) {
@@ -56,7 +57,9 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
     const int from = block * area + ty * s.hole_h * s.width + tx * s.hole_w;
 #pragma unroll
     for (int i = 0; i < FILLS; ++i) brought[i] = i * SIDE < left ? image[from + i * SIDE * area] : 0.0f;
-    cp_async_16(&weights[buffer][thread / (CHANNELS / 4)][thread % (CHANNELS / 4)], weight, true);
+#pragma unroll
+    for (int i = 0; i < DEPTH / ROWS; ++i)
+      cp_async_16(&weights[buffer][thread / QUADS + i * ROWS][thread % QUADS], weight + i * ROWS * rows, true);
     cp_async_commit();
     weight += DEPTH * rows;
     if (++tx == s.kernel_w) {
@@ -73,11 +76,11 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
     cp_async_wait<0>();
   };
 
-  float sums[8][8];
+  float sums[8][WIDTH];
 #pragma unroll
   for (int i = 0; i < 8; ++i)
 #pragma unroll
-    for (int j = 0; j < 8; ++j) sums[i][j] = 0.0f;
+    for (int j = 0; j < WIDTH; ++j) sums[i][j] = 0.0f;
 
   if (count > 0) {
     bring(0);
@@ -90,11 +93,13 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
 #pragma unroll
     for (int k = 0; k < DEPTH; ++k) {
       const Quad a[2] = {weights[buffer][k][tm], weights[buffer][k][tm + CHANNELS / 8]};
-      const Quad b[2] = {pixels[buffer][k][tp], pixels[buffer][k][tp + PIXELS / 8]};
+      Quad b[WIDTH / 4];
+#pragma unroll
+      for (int j = 0; j < WIDTH / 4; ++j) b[j] = pixels[buffer][k][tp + j * ACROSS];
 #pragma unroll
       for (int i = 0; i < 8; ++i)
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sums[i][j] += a[i / 4].of[i % 4] * b[j / 4].of[j % 4];
+        for (int j = 0; j < WIDTH; ++j) sums[i][j] += a[i / 4].of[i % 4] * b[j / 4].of[j % 4];
     }
     if (step + 1 < count) put(buffer ^ 1);
     __syncthreads();
@@ -108,8 +113,8 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
 #pragma unroll
-    for (int j = 0; j < 2; ++j)
-      out[tm][tp + j * (PIXELS / 8)] = Quad{{sums[i][4 * j], sums[i][4 * j + 1], sums[i][4 * j + 2], sums[i][4 * j + 3]}};
+    for (int j = 0; j < WIDTH / 4; ++j)
+      out[tm][tp + j * ACROSS] = Quad{{sums[i][4 * j], sums[i][4 * j + 1], sums[i][4 * j + 2], sums[i][4 * j + 3]}};
     __syncthreads();
     for (int row = side; row < CHANNELS / 8; row += SIDE) {
       const int channel = i / 4 * (CHANNELS / 2) + row * 4 + i % 4;
@@ -124,14 +129,26 @@ __device__ __forceinline__ void convolve(const float* __restrict__ x, const floa
   }
 }
 
+// One entry point a tile, channels x pixels; w: a thread owns 8 x 16 sums, for fewer loads from shared memory.
+
 extern "C" __global__ void __launch_bounds__(256, 2)
     implicit_fp32_128x128(const float* x, const float* w, const float* bias, float* y, int count, int height, int width,
                           int chunks, int outputs, int out_h, int out_w, int kernel_h, int kernel_w, int stride_h,
                           int stride_w, int pad_h, int pad_w, int hole_h, int hole_w, int steps, bool relu) {
   const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
                    pad_w, hole_h, hole_w, steps, relu};
-  convolve<128>(x, w, bias, y, s);
+  convolve<128, 8>(x, w, bias, y, s);
 }
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    implicit_fp32_128x128w(const float* x, const float* w, const float* bias, float* y, int count, int height, int width,
+                           int chunks, int outputs, int out_h, int out_w, int kernel_h, int kernel_w, int stride_h,
+                           int stride_w, int pad_h, int pad_w, int hole_h, int hole_w, int steps, bool relu) {
+  const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+                   pad_w, hole_h, hole_w, steps, relu};
+  convolve<128, 16>(x, w, bias, y, s);
+}
+
 
 extern "C" __global__ void __launch_bounds__(128, 3)
     implicit_fp32_64x128(const float* x, const float* w, const float* bias, float* y, int count, int height, int width,
@@ -139,5 +156,5 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                          int stride_w, int pad_h, int pad_w, int hole_h, int hole_w, int steps, bool relu) {
   const Shape s = {count, height, width, chunks, outputs, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h,
                    pad_w, hole_h, hole_w, steps, relu};
-  convolve<64>(x, w, bias, y, s);
+  convolve<64, 8>(x, w, bias, y, s);
 }
