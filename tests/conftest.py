@@ -17,6 +17,8 @@ ORACLE = ROOT / "tests" / "oracle"
 def pytest_addoption(parser):
     parser.addoption("--require-gpu", action="store_true",
                      help="fail instead of skipping where a GPU test finds no GPU")
+    parser.addoption("--own-allocations", action="store_true",
+                     help="give every array on a GPU memory of its own: compute-sanitizer sees what lies beyond it")
 
 
 def shared_folder() -> Path | None:
@@ -69,4 +71,8 @@ def device(request, monkeypatch):
             if request.config.getoption("--require-gpu"):
                 pytest.fail(found.message)
             pytest.skip(found.message)
+        if request.config.getoption("--own-allocations"):
+            import cupy
+
+            cupy.cuda.set_allocator(None)
         yield "cuda"

@@ -11,6 +11,7 @@ import pytest
 import atrouscaffe.pycaffe as caffe
 from atrouscaffe.cli.caffe_options import respell
 from atrouscaffe.cli.main import main
+from atrouscaffe.runtime import cuda
 
 NET = """
 name: "small"
@@ -22,8 +23,8 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 layer { name: "right" type: "Accuracy" bottom: "ip" bottom: "label" top: "right" include { phase: TEST } }
 layer { name: "extra" type: "Power" bottom: "x" top: "extra" include { stage: "more" min_level: 2 } }
 """
-SOLVER = """net: "net.prototxt" base_lr: 0.1 random_seed: 5 lr_policy: "step" gamma: 0.5 stepsize: 3 max_iter: 6 display: 2
-momentum: 0.9 test_iter: 2 test_interval: 3 snapshot_prefix: "model" """
+SOLVER = """net: "net.prototxt" base_lr: 0.1 random_seed: 5 lr_policy: "step" gamma: 0.5 stepsize: 3 max_iter: 6
+display: 2 momentum: 0.9 test_iter: 2 test_interval: 3 snapshot_prefix: "model" """
 
 PREFIX = re.compile(r"I(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6}) +\d+ \S+\] ")
 
@@ -154,15 +155,43 @@ def test_time_gives_forward_and_backward_by_layer(folder, capsys):
                                      "train -solver solver.prototxt -gpu 0",
                                      "train -solver solver.prototxt -gpu all", "time -model net.prototxt -gpu 0,1",
                                      "test -model net.prototxt -weights w -gpu 0"])
-def test_gpus_are_asked_for_in_vain(folder, command, capsys):
+def test_gpus_are_asked_for_in_vain(folder, command, capsys, monkeypatch):
+    monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no device", "device 'cuda': no CUDA device was found"))
     assert run(command) == 2
     error = capsys.readouterr().err
     assert "CUDA" in error or "several GPUs" in error
 
 
-def test_device_query_without_a_gpu_tells_of_the_processor(capsys):
+def test_device_query_tells_of_the_processor_and_of_what_cuda_lacks(capsys, monkeypatch):
+    monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no driver", "device 'cuda': no NVIDIA driver was found"))
     assert run("device_query") == 0
-    assert "threads" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "threads" in text and "no NVIDIA driver was found" in text
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_device_query_names_the_gpus(device, capsys):
+    assert run("device_query -gpu all") == 0
+    text = capsys.readouterr().err
+    assert "cuda:0: ready" in text and "compute capability" in text and "driver " in text
+    assert run("device_query -gpu 0,99") == 2
+    assert "cuda:99" in capsys.readouterr().err
+    assert run("device_query -gpu first") == 2
+    assert "--gpu: expected numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+@pytest.mark.parametrize("how", ["-gpu 0", "--device cuda", "--device cuda:0 --precision tf32"])
+def test_time_and_train_run_on_the_device(device, folder, how, capsys):
+    assert run(f"time -model net.prototxt -iterations 1 {how}") == 0
+    assert run(f"train -solver solver.prototxt {how}") == 0
+    assert "Optimization Done" in capsys.readouterr().err
+
+
+def test_precisions_that_cannot_be_had_are_refused(folder, capsys):
+    for command in ("time -model net.prototxt", "train -solver solver.prototxt"):
+        assert run(f"{command} --precision fp16") == 2
+        assert "precision: expected 'fp32'" in capsys.readouterr().err
 
 
 def test_python_layers_are_refused_unless_allowed(folder, capsys):
@@ -202,7 +231,7 @@ def test_upgrades(folder, capsys):
     assert 'type: "Adam"' in (folder / "t.txt").read_text()
 
 
-def test_classify_prints_the_best_and_writes_all(folder, rng, capsys):
+def test_classify_prints_the_best_and_writes_all(folder, rng, capsys, monkeypatch):
     from PIL import Image
 
     (folder / "deploy.prototxt").write_text("""
@@ -225,7 +254,8 @@ def test_classify_prints_the_best_and_writes_all(folder, rng, capsys):
     np.testing.assert_allclose(scores, net.predict(pictures, False), rtol=1e-6)
     assert lines[0] == "pictures/a.png" and lines[3] == "pictures/b.png" and len(lines) == 6
     assert lines[1].split() == [f"{scores[0].max():.4f}", ["cat", "dog", "cow"][scores[0].argmax()]]
-    assert run(f"{command} --gpu") == 2
+    monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no device", "device 'cuda': no CUDA device was found"))
+    assert run(f"{command} --gpu") == run(f"{command} --device cuda") == 2
     assert run(command.replace("pictures --ext png", "missing.png")) == 2
     (folder / "names.txt").write_text("cat\n")
     assert run(command) == 2
