@@ -22,14 +22,19 @@ def make_splat(lanes: int):
     """Return the function that spreads a chunk's points over its copies of vertices."""
 
     @jit
-    def splat(start, stop, row_start, row_stop, taps, blocks, values, ids, weights, partial):
+    def splat(start, stop, row_start, row_stop, dims, blocks, values, ids, weights, partial):
         zero = fill(partial.dtype.type(0), lanes)
         for at in range(row_start * blocks, row_stop * blocks):
             store(partial, at * lanes, zero)
         for i in range(start, stop):
-            for t in range(i * taps, i * taps + taps):
-                weight = fill(partial.dtype.type(peek(weights, t)), lanes)
-                to = (row_start + np.int64(peek(ids, t))) * blocks
+            left = partial.dtype.type(1)
+            for t in range(dims, -1, -1):
+                share = left
+                if t > 0:
+                    share = partial.dtype.type(peek(weights, i * dims + t - 1))
+                    left -= share
+                weight = fill(share, lanes)
+                to = (row_start + np.int64(peek(ids, i * (dims + 1) + t))) * blocks
                 for b in range(blocks):
                     at = (to + b) * lanes
                     value = load(values, (i * blocks + b) * lanes, lanes)
@@ -78,14 +83,19 @@ def make_slice(lanes: int):
     """Return the function that interpolates a chunk's points from the vertices."""
 
     @jit
-    def slice_rows(start, stop, row_start, taps, blocks, named, values, ids, weights, out, factor):
+    def slice_rows(start, stop, row_start, dims, blocks, named, values, ids, weights, out, factor):
         scale = fill(out.dtype.type(factor), lanes)
         for i in range(start, stop):
             for b in range(blocks):
                 value = fill(out.dtype.type(0), lanes)
-                for t in range(i * taps, i * taps + taps):
-                    vertex = np.int64(peek(named, row_start + np.int64(peek(ids, t))))
-                    weight = fill(out.dtype.type(peek(weights, t)), lanes)
+                left = out.dtype.type(1)
+                for t in range(dims, -1, -1):
+                    share = left
+                    if t > 0:
+                        share = out.dtype.type(peek(weights, i * dims + t - 1))
+                        left -= share
+                    vertex = np.int64(peek(named, row_start + np.int64(peek(ids, i * (dims + 1) + t))))
+                    weight = fill(share, lanes)
                     value = muladd(weight, load(values, (vertex * blocks + b) * lanes, lanes), value)
                 store(out, (i * blocks + b) * lanes, mul(scale, value))
 
@@ -102,10 +112,15 @@ def own_weights(start, stop, row_start, named, ids, weights, neighbours, out):
     """
     taps, missing = ids.shape[1], neighbours.shape[2]
     corner = np.empty(taps, np.int64)
+    share_of = np.empty(taps)
     place = np.zeros(taps, np.int64)  # at which corner each axis is left
     for i in range(start, stop):
+        share_of[0] = 1.0
         for r in range(taps):
             corner[r] = named[row_start + ids[i, r]]
+            if r > 0:
+                share_of[r] = weights[i, r - 1]
+                share_of[0] -= share_of[r]
         place[:] = taps - 1
         for r in range(taps - 1):
             for j in range(taps):
@@ -133,5 +148,5 @@ def own_weights(start, stop, row_start, named, ids, weights, neighbours, out):
                             v = neighbours[j, 0, v]
                     if v != missing:
                         reached += 0.5**taps
-                total += weights[i, a] * weights[i, b] * reached
+                total += share_of[a] * share_of[b] * reached
         out[i] = total

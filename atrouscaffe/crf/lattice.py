@@ -24,7 +24,7 @@ from atrouscaffe.runtime.threads import chunks, parallel
 __all__ = ["Cut", "Lattice", "aligned", "padded_lanes"]
 
 TILE = 4096  # points of a chunk: its copies of vertices stay in the second-level cache
-VERTEX_GRAIN = 4096
+VERTEX_GRAIN = 8192
 SLOTS = 8192  # of a chunk's hash table, to begin with
 WIDE = 2.0**16  # elevated coordinates beyond this leave float32 too few bits inside a simplex
 WIDEST = 2.0**48
@@ -108,9 +108,9 @@ def padded_lanes(channels: int) -> tuple[int, int]:
     return lanes, -(-channels // lanes)
 
 
-def _table(slots: int, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a hash table and room for the keys of a chunk's vertices."""
-    return np.empty(slots, np.int32), np.empty(slots // 2 * words, np.uint64)
+def _table(slots: int, words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a hash table, and room for the keys of a chunk's vertices and the sums of the points' weights there."""
+    return np.empty(slots, np.int32), np.empty(slots // 2 * words, np.uint64), np.empty(slots // 2, np.float32)
 
 
 def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -182,86 +182,97 @@ class Lattice:
     """
 
     def __init__(self, features: np.ndarray, *, cut: Cut | None = None, memory_budget: int | None = None) -> None:
-        from atrouscaffe.crf import lattice_cpu
-
         budget = default_budget() if memory_budget is None else memory_budget
-
         features = np.asarray(features)
         if features.ndim != 2 or 0 in features.shape:
             raise ArgumentError(f"features: expected shape (d, N) with d and N of at least 1, got {features.shape}")
         if features.dtype.kind not in "fiub":
             raise ArgumentError(f"features: expected real numbers, got dtype {features.dtype}")
-        what = f"CRF lattice of {features.shape[1]:,} points in {features.shape[0]} dimensions"
-        refuse_above(budget, lattice_bytes(features.shape[1], features.shape[0]), what)
-        features = np.ascontiguousarray(features, np.float32)
         self.dims, self.points = features.shape
+        what = f"CRF lattice of {self.points:,} points in {self.dims} dimensions"
+        refuse_above(budget, lattice_bytes(self.points, self.dims), what)
+        features = np.ascontiguousarray(features, np.float32)
         self.cut = cut or Cut.of_points(self.points)
         if self.cut.points != self.points:
             raise ArgumentError(f"features: expected {self.cut.points} points as the CRF has, got {self.points}")
-        low = features.min(axis=1)
-        if not (np.isfinite(low).all() and np.isfinite(features.max(axis=1)).all()):
+        ends = np.stack([features.min(axis=1), features.max(axis=1)])
+        if not np.isfinite(ends).all():
             raise ArgumentError("features: expected finite numbers, got NaN or infinity")
-        dims, taps = self.dims, self.dims + 1
         # the original's constants: float32 standard deviation, double scale, rounded once more
-        spread = np.float32(math.sqrt(2.0 / 3.0) * taps)
-        exact = np.array([1.0 / math.sqrt((i + 2) * (i + 1)) * float(spread) for i in range(dims)])
-        low_digit, factor, largest = _key_layout(features, exact)
-        kind = np.float32 if largest < WIDE else np.float64
-        scale = exact.astype(kind)
-        inverse = np.float32(1.0 / taps) if kind == np.float32 else 1.0 / taps
-        steps = np.append(np.arange(dims + 2), inverse).astype(kind)
-        width = max(self.points, lattice_cpu.LANES)  # whole vectors are read
-        features = features.astype(kind, copy=False)
-        if width > self.points:
-            features = np.pad(features, ((0, 0), (0, width - self.points)))
-        features = features.ravel()
+        spread = np.float32(math.sqrt(2.0 / 3.0) * (self.dims + 1))
+        scale = np.array([1.0 / math.sqrt((i + 2) * (i + 1)) * float(spread) for i in range(self.dims)])
+        low_digit, factor, largest = _key_layout(ends.T, scale)
+        kind = np.dtype(np.float32 if largest < WIDE else np.float64)
+        keys = self._embed(features.astype(kind, copy=False), scale.astype(kind), low_digit, factor)
         words = factor.shape[1]
-        most = int(np.diff(self.cut.starts).max()) * taps
-        self.ids = np.empty((self.points, taps), np.uint16 if most <= 2**16 else np.int32)
-        self.weights = np.empty((self.points, taps), np.float32)
-        usual = kind == np.float32 and words == 1
-        embed = lattice_cpu.make_embed(*((dims, 1) if usual and dims in (2, 5) else (0, 0)))
-        fixed = 1 if usual else 0
-        keys: list[np.ndarray] = [np.empty(0, np.uint64)] * self.cut.chunks
-
-        tables: list[tuple[np.ndarray, np.ndarray]] = []  # that no thread uses at the moment
-
-        def work(c: int) -> None:
-            runs = slice(self.cut.run_starts[c], self.cut.run_starts[c + 1] + 1)
-            try:
-                slots, names = tables.pop()
-            except IndexError:
-                slots, names = _table(SLOTS, words)
-            while True:
-                count = embed(dims, words, features, width, self.cut.run_places[runs], self.cut.run_points[runs],
-                              scale, steps, low_digit, factor.ravel(), self.ids.ravel(), self.weights.ravel(), slots,
-                              names)
-                if count >= 0:
-                    break
-                slots, names = _table(4 * slots.size, words)
-            keys[c] = names[:count * words].copy()
-            tables.append((slots, names))
-
-        parallel(work, self.cut.chunks)
         self.row_starts = np.cumsum([0, *(k.size // words for k in keys)], dtype=np.int64)
         refuse_above(budget if self.row_starts[-1] <= MAX_NUMBERED else 0,
-                     lattice_bytes(self.points, dims, int(self.row_starts[-1])), what)
+                     lattice_bytes(self.points, self.dims, int(self.row_starts[-1])), what)
+        usual = kind == np.float32 and words == 1
+        self._link(*self._number(keys, words, usual), factor, usual)
+
+    def _embed(self, features: np.ndarray, scale: np.ndarray, low_digit: np.ndarray,
+               factor: np.ndarray) -> list[np.ndarray]:
+        """Find the points' simplices; return the keys of each chunk's vertices."""
+        from atrouscaffe.crf import lattice_cpu
+
+        dims, words, cut = self.dims, factor.shape[1], self.cut
+        inverse = np.float32(1.0 / (dims + 1)) if scale.dtype == np.float32 else 1.0 / (dims + 1)
+        steps = np.append(np.arange(dims + 2), inverse).astype(scale.dtype)
+        width = max(self.points, lattice_cpu.LANES)  # whole vectors are read
+        if width > self.points:
+            features = np.pad(features, ((0, 0), (0, width - self.points)))
+        most = int(np.diff(cut.starts).max()) * (dims + 1)
+        self.ids = np.empty((self.points, dims + 1), np.uint16 if most <= 2**16 else np.int32)
+        self.weights = np.empty((self.points, dims), np.float32)
+        usual = scale.dtype == np.float32 and words == 1 and dims in (2, 5)
+        embed = lattice_cpu.make_embed(*((dims, 1) if usual else (0, 0)))
+        flat = (features.ravel(), factor.ravel(), self.ids.ravel(), self.weights.ravel())
+        tables: list[tuple[np.ndarray, ...]] = []  # that no thread uses at the moment
+        found: list[tuple[np.ndarray, ...]] = [()] * cut.chunks
+
+        def work(c: int) -> None:
+            runs = slice(cut.run_starts[c], cut.run_starts[c + 1] + 1)
+            try:
+                table = tables.pop()
+            except IndexError:
+                table = _table(SLOTS, words)
+            while True:
+                count = embed(dims, words, flat[0], width, cut.run_places[runs], cut.run_points[runs], scale, steps,
+                              low_digit, flat[1], flat[2], flat[3], *table)
+                if count >= 0:
+                    break
+                table = _table(4 * table[0].size, words)
+            found[c] = table[1][:count * words].copy(), table[2][:count].copy()
+            tables.append(table)
+
+        parallel(work, cut.chunks)
+        self._ones = np.concatenate([ones for _, ones in found])
+        return [keys for keys, _ in found]
+
+    def _number(self, keys: list[np.ndarray], words: int, usual: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Number the distinct vertices; return their keys and the table in which they are found."""
+        from atrouscaffe.crf import lattice_cpu
+
         self.named = np.empty(self.row_starts[-1], np.int32)  # vertex of each row
-        found, slots = lattice_cpu.make_merge(fixed)(words, np.concatenate(keys), self.named)
-        self.vertices = found.size // words
-        self._link(found, slots, factor, lattice_cpu.make_link(fixed))
+        distinct, slots = lattice_cpu.make_merge(1 if usual else 0)(words, np.concatenate(keys), self.named)
+        self.vertices = distinct.size // words
         self.first = np.zeros(self.vertices + 1, np.int32)
         self.copies = np.empty(self.named.size, np.int32)
         lattice_cpu.index_copies(self.named, self.first, self.copies)
+        return distinct, slots
 
-    def _link(self, keys: np.ndarray, slots: np.ndarray, factor: np.ndarray, link) -> None:
+    def _link(self, keys: np.ndarray, slots: np.ndarray, factor: np.ndarray, usual: bool) -> None:
         """Fill `neighbours` (d + 1, 2, vertices); a missing one is number `vertices`."""
+        from atrouscaffe.crf import lattice_cpu
+
+        link = lattice_cpu.make_link(1 if usual else 0)
         taps = self.dims + 1
         self.neighbours = np.full((taps, 2, self.vertices), self.vertices, np.int32)
         ones = factor.sum(axis=0, dtype=np.uint64)
         spans = [np.zeros_like(ones) - ones + np.uint64(taps) * factor[j] for j in range(self.dims)]
         spans.append(np.zeros_like(ones) - ones)
-        pieces = [(j, a, b) for j in range(taps) for a, b in chunks(self.vertices, 4 * VERTEX_GRAIN)]
+        pieces = [(j, a, b) for j in range(taps) for a, b in chunks(self.vertices, 2 * VERTEX_GRAIN)]
 
         def work(n: int) -> None:
             j, a, b = pieces[n]
@@ -272,7 +283,7 @@ class Lattice:
     @functools.cached_property
     def inverse(self) -> np.ndarray:
         """1 over the filtered ones at every point in the order of the cut, (N,) float32; worked out once."""
-        norm = self.filter_rows(np.ones((self.points, 1), np.float32), 1)[:, 0]
+        norm = self._spread(self._ones, 1, False).ravel()
         norm += np.float32(1e-20)
         return np.divide(np.float32(1), norm, out=norm)
 
@@ -284,7 +295,7 @@ class Lattice:
     @property
     def nbytes(self) -> int:
         """Bytes that the lattice holds."""
-        parts = (self.ids, self.weights, self.named, self.neighbours, self.first, self.copies)
+        parts = (self.ids, self.weights, self.named, self.neighbours, self.first, self.copies, self._ones)
         return sum(part.nbytes for part in parts) + 4 * self.points
 
     @property
@@ -322,22 +333,31 @@ class Lattice:
         """Filter rows of channels in the order of the cut, whose width is a multiple of `lanes`."""
         from atrouscaffe.crf import filter_cpu
 
-        taps, blocks = self.dims + 1, rows.shape[1] // lanes
-        splat, merge = filter_cpu.make_splat(lanes), filter_cpu.make_merge_rows(lanes)
-        blur, slice_rows = filter_cpu.make_blur(lanes), filter_cpu.make_slice(lanes)
-        starts, row_starts = self.cut.starts, self.row_starts
+        blocks = rows.shape[1] // lanes
+        splat, starts, row_starts = filter_cpu.make_splat(lanes), self.cut.starts, self.row_starts
         ids, weights, values = self.ids.ravel(), self.weights.ravel(), rows.ravel()
         partial = aligned(self.named.size * rows.shape[1], rows.dtype)
-        parallel(lambda c: splat(starts[c], starts[c + 1], row_starts[c], row_starts[c + 1], taps, blocks, values, ids,
-                                 weights, partial), self.cut.chunks)
-        source, target = (aligned((self.vertices + 1) * rows.shape[1], rows.dtype, zero=True) for _ in range(2))
+        parallel(lambda c: splat(starts[c], starts[c + 1], row_starts[c], row_starts[c + 1], self.dims, blocks, values,
+                                 ids, weights, partial), self.cut.chunks)
+        return self._spread(partial, lanes, transpose).reshape(rows.shape)
+
+    def _spread(self, partial: np.ndarray, lanes: int, transpose: bool) -> np.ndarray:
+        """Merge and blur the chunks' copies of vertices, and interpolate the points."""
+        from atrouscaffe.crf import filter_cpu
+
+        width = partial.size // self.named.size
+        merge, blur, blocks = filter_cpu.make_merge_rows(lanes), filter_cpu.make_blur(lanes), width // lanes
+        slice_rows, starts = filter_cpu.make_slice(lanes), self.cut.starts
+        source, target = (aligned((self.vertices + 1) * width, partial.dtype, zero=True) for _ in range(2))
         pieces = chunks(self.vertices, VERTEX_GRAIN)
         parallel(lambda n: merge(*pieces[n], blocks, self.first, self.copies, partial, source), len(pieces))
+        taps = self.dims + 1
         for j in range(taps - 1, -1, -1) if transpose else range(taps):
             ahead, behind = self.neighbours[j]
             parallel(lambda n: blur(*pieces[n], blocks, ahead, behind, source, target), len(pieces))  # noqa: B023
             source, target = target, source
-        out = np.empty_like(values)
-        parallel(lambda c: slice_rows(starts[c], starts[c + 1], row_starts[c], taps, blocks, self.named, source, ids,
-                                      weights, out, self.alpha), self.cut.chunks)
-        return out.reshape(rows.shape)
+        out = aligned(self.points * width, partial.dtype)
+        ids, weights = self.ids.ravel(), self.weights.ravel()
+        parallel(lambda c: slice_rows(starts[c], starts[c + 1], self.row_starts[c], self.dims, blocks, self.named,
+                                      source, ids, weights, out, self.alpha), self.cut.chunks)
+        return out

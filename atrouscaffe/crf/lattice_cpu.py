@@ -78,8 +78,8 @@ def elevate(dims, features, stride, n, scale, steps, elevated, nearest, rank, re
 
 
 @jit(inline="always")
-def name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas, at_rank, names, weights, at, one):
-    """Write the keys of one lane's simplex to `names`, and the point's weights there to `weights` from `at` on."""
+def name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas, at_rank, names, weights, at):
+    """Write the keys of one lane's simplex to `names`, and the point's weights but the first from `at` on."""
     taps = dims + 1
     for i in range(taps):
         r = min(max(np.int64(peek(rank, i * LANES + lane)), 0), dims)
@@ -94,10 +94,9 @@ def name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas
             name += peek(deltas, peek(at_rank, r - 1) * words + w)
             poke(names, r * words + w, name)
     behind = peek(residue, peek(at_rank, 0) * LANES + lane)
-    poke(weights, at, behind + (one - peek(residue, peek(at_rank, dims) * LANES + lane)))
     for r in range(1, taps):
         ahead = peek(residue, peek(at_rank, r) * LANES + lane)
-        poke(weights, at + r, ahead - behind)
+        poke(weights, at + r - 1, ahead - behind)
         behind = ahead
 
 
@@ -126,12 +125,15 @@ def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
     """Return the function that embeds a chunk of points; numbers other than 0 are compiled in."""
 
     @jit
-    def embed(dims, words, features, stride, places, firsts, scale, steps, low, factor, ids, weights, slots, keys):
+    def embed(dims, words, features, stride, places, firsts, scale, steps, low, factor, ids, weights, slots, keys,
+              ones):
         """Write vertex numbers (within the chunk) and barycentric weights of the points of a chunk's runs.
 
-        Run r holds the points from firsts[r] on, at places[r] … places[r + 1] - 1. `keys` receives the
-        chunk's vertices, `words` numbers each, in order of first use; `slots` is the table, a power of
-        two, twice as many as there is room for keys. Returns how many there are, or -1 for too many.
+        Run r holds the points from firsts[r] on, at places[r] … places[r + 1] - 1. The first vertex of a
+        simplex has what the d weights that are written leave of 1. `keys` receives the chunk's vertices,
+        `words` numbers each, in order of first use; `slots` is the table, a power of two, twice as many
+        as there is room for keys; `ones` receives the sum of the weights at each vertex. Returns how many
+        vertices there are, or -1 for too many.
         """
         dims = fixed_dims if fixed_dims else dims
         words = fixed_words if fixed_words else words
@@ -160,7 +162,10 @@ def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
                 for lane in range(skip, skip + min(LANES, places[r + 1] - i)):
                     at = (i + lane - skip) * taps
                     name_vertices(dims, words, lane, nearest, rank, residue, low, factor, deltas, at_rank, names,
-                                  weights, at, steps[1])
+                                  weights, (i + lane - skip) * dims)
+                    share = np.float32(1)
+                    for t in range(1, taps):
+                        share -= peek(weights, (i + lane - skip) * dims + t - 1)
                     for t in range(taps):
                         same = count > 0
                         for w in range(words):
@@ -172,13 +177,18 @@ def make_embed(fixed_dims: int = 0, fixed_words: int = 0):
                                     return -1
                                 found = count
                                 poke(slots, spot, np.int32(count))
+                                poke(ones, count, np.float32(0))
                                 for w in range(words):
                                     poke(keys, count * words + w, peek(names, t * words + w))
                                 count += 1
                             poke(last_ids, t, found)
                             for w in range(words):
                                 poke(last_names, t * words + w, peek(names, t * words + w))
-                        poke(ids, at + t, ids.dtype.type(peek(last_ids, t)))
+                        found = peek(last_ids, t)
+                        if t > 0:
+                            share = peek(weights, (i + lane - skip) * dims + t - 1)
+                        poke(ones, found, peek(ones, found) + share)
+                        poke(ids, at + t, ids.dtype.type(found))
         return count
 
     return embed

@@ -246,10 +246,14 @@ def slice_group(lanes, taps, blocks, count, i, ids, weights, after, scaled, fact
             scale = factor * peek(after, i + p)
         for b in range(blocks):
             message = fill(np.float32(0), lanes)
-            for t in range(taps):
-                tap = (i + p) * taps + t
-                at = (base + np.int64(peek(ids, tap))) * blocks + b
-                message = muladd(fill(peek(weights, tap), lanes), load(local, at * lanes, lanes), message)
+            left = np.float32(1)
+            for t in range(1, taps):
+                share = peek(weights, (i + p) * (taps - 1) + t - 1)
+                left -= share
+                at = (base + np.int64(peek(ids, (i + p) * taps + t))) * blocks + b
+                message = muladd(fill(share, lanes), load(local, at * lanes, lanes), message)
+            at = (base + np.int64(peek(ids, (i + p) * taps))) * blocks + b
+            message = muladd(fill(left, lanes), load(local, at * lanes, lanes), message)
             at = (p * blocks + b) * lanes
             store(rows, at, muladd(fill(scale, lanes), message, load(rows, at, lanes)))
 
@@ -262,10 +266,14 @@ def splat_group(lanes, taps, blocks, count, i, ids, weights, before, scaled, row
             value = load(rows, (p * blocks + b) * lanes, lanes)
             if scaled:
                 value = mul(fill(peek(before, i + p), lanes), value)
-            for t in range(taps):
-                tap = (i + p) * taps + t
-                at = ((base + np.int64(peek(ids, tap))) * blocks + b) * lanes
-                store(partial, at, muladd(fill(peek(weights, tap), lanes), value, load(partial, at, lanes)))
+            left = np.float32(1)
+            for t in range(1, taps):
+                share = peek(weights, (i + p) * (taps - 1) + t - 1)
+                left -= share
+                at = ((base + np.int64(peek(ids, (i + p) * taps + t))) * blocks + b) * lanes
+                store(partial, at, muladd(fill(share, lanes), value, load(partial, at, lanes)))
+            at = ((base + np.int64(peek(ids, (i + p) * taps))) * blocks + b) * lanes
+            store(partial, at, muladd(fill(left, lanes), value, load(partial, at, lanes)))
 
 
 @jit(inline="always")

@@ -12,14 +12,14 @@ MAX_NUMBERED = 2**31 - 1  # points, and rows of vertices, are numbered in 32 bit
 def lattice_bytes(points: int, dims: int, rows: int | None = None, vertices: int | None = None) -> int:
     """Return what building a lattice takes; without rows and vertices, the part that is certain beforehand.
 
-    Features, the taps of each point (a weight and 16 bits of a number), the filtered ones; then keys,
+    Features, the taps of each point (16 bits of a number, and all weights but one), the filtered ones; then keys,
     numbers and copies of the rows, and the neighbours and the hash table of the vertices.
     """
     taps = dims + 1
-    certain = points * (4 * dims + 6 * taps + 4)
+    certain = points * (8 * dims + 2 * taps + 4)
     if rows is None:
         return certain
-    return certain + rows * 24 + (rows if vertices is None else vertices) * (8 * taps + 40)
+    return certain + rows * 28 + (rows if vertices is None else vertices) * (8 * taps + 40)
 
 
 def inference_bytes(points: int, labels: int, width: int, kernels: int, rows: int, vertices: int, keep: bool) -> int:
