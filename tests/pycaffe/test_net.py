@@ -10,6 +10,7 @@ import pytest
 
 import atrouscaffe.pycaffe as caffe
 from atrouscaffe.errors import FileMissingError, PrototxtError, WeightsError
+from atrouscaffe.runtime import cuda
 from tests.pycaffe.nets import DEPLOY, simple
 
 
@@ -285,7 +286,8 @@ def test_seed_makes_nets_repeat_and_differ_from_each_other(net_file):
     assert (first != second).any()
 
 
-def test_mode_and_device_are_honest(net_file):
+def test_mode_and_device_are_honest(net_file, monkeypatch):
+    monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no device", "device 'cuda': no CUDA device was found"))
     caffe.set_mode_cpu()
     with pytest.raises(RuntimeError, match="CUDA"):
         caffe.set_mode_gpu()
