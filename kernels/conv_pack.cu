@@ -7,13 +7,8 @@
 // 8 chunks, zeros behind its last channel. wide = min(8, chunks), blocks = chunks / wide; a weight row ends with
 // zeros up to a multiple of 8 chunks, rows behind the last output are zeros.
 #include "real.cuh"
-#include <cuda_fp16.h>
+#include "half.cuh"
 #include "holes.cuh"
-
-// Beyond 65504 the largest finite half, so that no product is NaN.
-__device__ __forceinline__ half rounded(float x) {
-  return __float2half_rn(x != x ? x : fminf(fmaxf(x, -65504.0f), 65504.0f));
-}
 
 struct Half {
   typedef half type;

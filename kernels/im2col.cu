@@ -9,30 +9,50 @@
 // A block of columns holds pixels pixel0 to pixel0 + pixels of every image, image by image, so that one
 // batched matrix product takes it as it is.
 #include "real.cuh"
+#include "half.cuh"
+
+__device__ __forceinline__ void put(real* place, real value) { *place = value; }
+__device__ __forceinline__ void put(half* place, real value) { *place = rounded((float)value); }
 #include "readers.cuh"
 
 // One thread for each (image, channel, pixel): it walks over the taps, so that its index arithmetic is
 // paid once for kernel_h * kernel_w numbers, and neighbouring threads touch neighbouring pixels.
+template <class To>
+__device__ __forceinline__ void fill(const real* __restrict__ images, To* __restrict__ columns, int i, int height,
+                                     int width, int out_w, int pixel0, int pixels, int kernel_h, int kernel_w,
+                                     int stride_h, int stride_w, int pad_h, int pad_w, int hole_h, int hole_w) {
+  const int p = i % pixels, plane = i / pixels;  // plane = n * channels + c
+  const int oy = (pixel0 + p) / out_w, ox = (pixel0 + p) % out_w;
+  const int y0 = oy * stride_h - pad_h, x0 = ox * stride_w - pad_w;
+  const real* image = images + (size_t)plane * height * width;
+  To* column = columns + (size_t)plane * kernel_h * kernel_w * pixels + p;
+  for (int ty = 0; ty < kernel_h; ++ty) {
+    const int iy = y0 + ty * hole_h;
+    for (int tx = 0; tx < kernel_w; ++tx) {
+      const int ix = x0 + tx * hole_w;
+      const bool inside = iy >= 0 && iy < height && ix >= 0 && ix < width;
+      put(column, inside ? image[(size_t)iy * width + ix] : real(0));
+      column += pixels;
+    }
+  }
+}
+
 extern "C" __global__ void im2col(const real* __restrict__ images, real* __restrict__ columns, int count, int height,
                                   int width, int out_w, int pixel0, int pixels, int kernel_h, int kernel_w, int stride_h,
                                   int stride_w, int pad_h, int pad_w, int hole_h, int hole_w) {
-  const int taps = kernel_h * kernel_w;
-  for (EACH(i, count)) {
-    const int p = i % pixels, plane = i / pixels;  // plane = n * channels + c
-    const int oy = (pixel0 + p) / out_w, ox = (pixel0 + p) % out_w;
-    const int y0 = oy * stride_h - pad_h, x0 = ox * stride_w - pad_w;
-    const real* image = images + (size_t)plane * height * width;
-    real* column = columns + (size_t)plane * taps * pixels + p;
-    for (int ty = 0; ty < kernel_h; ++ty) {
-      const int iy = y0 + ty * hole_h;
-      for (int tx = 0; tx < kernel_w; ++tx) {
-        const int ix = x0 + tx * hole_w;
-        const bool inside = iy >= 0 && iy < height && ix >= 0 && ix < width;
-        *column = inside ? image[(size_t)iy * width + ix] : real(0);
-        column += pixels;
-      }
-    }
-  }
+  for (EACH(i, count))
+    fill(images, columns, i, height, width, out_w, pixel0, pixels, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
+         hole_h, hole_w);
+}
+
+// The same, rounded to half precision on the way.
+extern "C" __global__ void im2col_half(const real* __restrict__ images, half* __restrict__ columns, int count,
+                                       int height, int width, int out_w, int pixel0, int pixels, int kernel_h,
+                                       int kernel_w, int stride_h, int stride_w, int pad_h, int pad_w, int hole_h,
+                                       int hole_w) {
+  for (EACH(i, count))
+    fill(images, columns, i, height, width, out_w, pixel0, pixels, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
+         hole_h, hole_w);
 }
 
 // One thread for each input pixel gathers what was read from it, taps in order: no atomics, and the same

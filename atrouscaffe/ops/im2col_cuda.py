@@ -29,7 +29,7 @@ def fill_columns(images: Any, columns: Any, pixel0: int, out_w: int, geo: Sequen
     count = images.shape[0] * images.shape[1] * pixels
     args = (images, columns, count, *images.shape[2:], out_w, pixel0, pixels, *geo)
     if columns.dtype == np.float16:
-        launch("half", "im2col_half", count, args, real=images.dtype)
+        launch("im2col", "im2col_half", count, args, real=images.dtype)
     else:
         launch("im2col", "im2col", count, args, real=images.dtype)
 
