@@ -130,6 +130,8 @@ def _net(net: dict[str, Any], report: dict[str, Any]) -> list[str]:
     if "recorded" in net:
         lines.append(speed("net, recorded", net["recorded"]["images_per_second"], net["recorded"]["flops_per_second"])
                      + f", p50 {net['recorded']['p50_ms']:.2f} ms")
+        lines.append(f"  stream: {net['stream']['images_per_second']:,.2f} images/s from pixels to labels, copies "
+                     "overlapping")
     if "CRF" in net["stages"]:
         seconds = net["stages"]["CRF"]["p50_ms"] / 1e3 / report["batch"]
         lines.append(f"  CRF: {seconds:.3f} s an image, scores {net['crf_scores']} (paper: {paper['crf_seconds']} s)")

@@ -277,7 +277,8 @@ def benchmark(model: str | Path, settings: Settings, weights: str | Path | None 
     -------
     dict
         ``stages`` (each `measured`), ``whole``, ``images_per_second`` of the net and of everything,
-        ``flops``, ``check`` (against float32 on the CPU) and, on a CUDA device, ``recorded``.
+        ``flops``, ``check`` (against float32 on the CPU) and, on a CUDA device, ``recorded`` and
+        ``stream``.
     """
     say(f"{model}: making the net")
     subject = Subject(model, settings, weights)
@@ -309,6 +310,8 @@ def benchmark(model: str | Path, settings: Settings, weights: str | Path | None 
     if subject.net.backend.name != "cpu":
         say(f"{model}: recorded")
         result["recorded"] = _recorded(subject)
+        say(f"{model}: streaming")
+        result["stream"] = _stream(model, settings, weights, given)
     say(f"{model}: checking")
     result["check"] = _check(subject, [_fitted(decode_image(picture.data), settings.size) for picture in given], labels)
     return result
@@ -333,6 +336,26 @@ def _recorded(subject: Subject) -> dict[str, Any]:
     seconds = (time.perf_counter() - begin) / settings.repeats
     return measured(latencies) | {"images_per_second": settings.batch / seconds,
                                   "flops_per_second": subject.flops * settings.batch / seconds}
+
+
+def _stream(model: str | Path, settings: Settings, weights: str | Path | None,
+            given: Sequence[Picture]) -> dict[str, Any]:
+    """Return how fast a Segmenter turns decoded images into label maps, copies and all overlapping."""
+    from atrouscaffe.pipeline.segment import Segmenter
+
+    spec, known = net_and_model(str(model), weights, None, None)
+    segmenter = Segmenter(spec, weights or shipped_weights(known), settings.device, precision=settings.precision,
+                          mean=list(known.mean if known else VOC_MEAN), scale=known.scale if known else 1.0,
+                          allow_missing=True)
+    if not segmenter.net.reports:
+        fill_at_random(segmenter.net)
+    images = [_fitted(decode_image(picture.data), settings.size) for picture in given]
+    many = [images[i % len(images)] for i in range(settings.repeats * settings.batch)]
+    for _ in segmenter.stream(images[:1] * 4):  # the first passes measure and record
+        pass
+    begin = time.perf_counter()
+    count = sum(1 for _ in segmenter.stream(many))
+    return {"images": count, "images_per_second": count / (time.perf_counter() - begin)}
 
 
 def _check(subject: Subject, images: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def test_stages_add_up_and_the_result_is_the_cpus(device, small) -> None:
     assert (check["against"], "recorded" in found) == (("a second pass", False) if device == "cpu" else
                                                       ("fp32 on the CPU", True))
     assert check["same_bits"] or device != "cpu"
+    if device != "cpu":
+        assert found["stream"]["images"] == 6 and found["stream"]["images_per_second"] > 0
+        assert found["recorded"]["count"] == 3 and found["recorded"]["images_per_second"] > 0
 
 
 @pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
