@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError, BudgetError, DeviceError
+from atrouscaffe.runtime.cublas import DirectBlas, load_cublas, workspace_bytes
 
 __all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "dotted", "gemm", "load_cupy",
            "milliseconds", "probe", "recording"]
@@ -52,7 +53,7 @@ def load_cupy() -> Any:
                 from error
         raise DeviceError(f"device 'cuda': CuPy, through which CUDA is used, is not installed; {INSTALL}") from None
     except ImportError as error:
-        text = str(error).strip().split("\n")[0]
+        text = str(error.__cause__ or error).strip().split("\n")[0]  # CuPy's own text begins with a line of signs
         raise DeviceError(f"device 'cuda': CuPy is installed and cannot be loaded: {text}; only one of the "
                               f"packages cupy, cupy-cuda12x and cupy-cuda13x may be installed; {INSTALL}") from error
 
@@ -211,12 +212,11 @@ class CudaBackend:
             raise BudgetError(f"device {self.name!r}: out of memory, {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
                               f"free ({error}){planned}; use a smaller input or batch, or keep fewer blobs "
                               "(keep=[...])") from error
-        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
-            if "StreamCapture" in str(error):
-                raise DeviceError("recording: work that waits for the host, or copies from or to it, cannot be "
-                                  f"recorded ({error})") from error
-            raise DeviceError(f"device {self.name!r} failed: {error}; after such a failure the process must be "
-                              "started again") from error
+        except RuntimeError as error:
+            reason = _reason(error, f"device {self.name!r}")
+            if reason is None:
+                raise
+            raise DeviceError(reason) from error
         except cuda.compiler.CompileException as error:
             text = str(error).strip().splitlines()
             raise DeviceError(f"device {self.name!r}: a kernel did not compile for this device: {text[-1]}; "
@@ -266,6 +266,21 @@ class CudaBackend:
         self.parameters_changed()
 
 
+def _reason(error: RuntimeError, device: str) -> str | None:
+    """Return what is the matter where an error is CUDA's, or CuPy's on the way there; else None."""
+    text = str(error)
+    if isinstance(error, AtrousCaffeError):
+        return None
+    if "captur" in text.lower():  # CuPy refuses some work itself, by errors of no class of its own
+        return f"recording: work that waits for the host, or copies from or to it, cannot be recorded ({text})"
+    if {cls.__name__ for cls in type(error).__mro__} & {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
+        return f"{device} failed: {text}; after such a failure the process must be started again"
+    if "libnvrtc" in text or "CUDA headers" in text or "CUDA root" in text:
+        line = text.strip().split("\n")[0]
+        return f"{device}: what CuPy compiles kernels with is missing: {line}; {INSTALL}"
+    return None
+
+
 def current() -> CudaBackend | None:
     """Return the backend whose `CudaBackend.active` this thread is inside, if any."""
     return getattr(_local, "backend", None)
@@ -305,6 +320,7 @@ def gemm(a: Any, b: Any, c: Any, *, trans_a: bool = False, trans_b: bool = False
     """
     cupy = load_cupy()
     blas, api = cupy.cuda.cublas, cupy.cuda.runtime
+    calls = _direct(blas) if recording() else blas
     kinds = {np.dtype(np.float16): api.CUDA_R_16F, np.dtype(np.float32): api.CUDA_R_32F,
              np.dtype(np.float64): api.CUDA_R_64F}
     m, n = c.shape[-2:]
@@ -324,12 +340,19 @@ def gemm(a: Any, b: Any, c: Any, *, trans_a: bool = False, trans_b: bool = False
     handle = cupy.cuda.device.get_cublas_handle()
     operands = [(array.data.ptr, kinds[array.dtype], _leading(array)) for array in (b, a, c)]
     if c.ndim == 2:
-        blas.gemmEx(handle, *first, *operands[0], *operands[1], ctypes.addressof(beta), *operands[2], compute,
-                    blas.CUBLAS_GEMM_DEFAULT)
+        calls.gemmEx(handle, *first, *operands[0], *operands[1], ctypes.addressof(beta), *operands[2], compute,
+                     blas.CUBLAS_GEMM_DEFAULT)
         return
     steps = [array.strides[0] // array.itemsize if array.ndim == 3 else 0 for array in (b, a, c)]
-    blas.gemmStridedBatchedEx(handle, *first, *operands[0], steps[0], *operands[1], steps[1], ctypes.addressof(beta),
-                              *operands[2], steps[2], len(c), compute, blas.CUBLAS_GEMM_DEFAULT)
+    calls.gemmStridedBatchedEx(handle, *first, *operands[0], steps[0], *operands[1], steps[1], ctypes.addressof(beta),
+                               *operands[2], steps[2], len(c), compute, blas.CUBLAS_GEMM_DEFAULT)
+
+
+def _direct(blas: Any) -> DirectBlas:
+    """Return what multiplies on the current stream while it records."""
+    recorder = getattr(_local, "recorder", None)
+    lent = None if recorder is None else recorder.workspace()
+    return DirectBlas(load_cublas(blas.__file__), load_cupy().cuda.get_current_stream().ptr, lent)
 
 
 def _leading(array: Any) -> int:
@@ -388,6 +411,7 @@ class Recording:
     def __init__(self, backend: CudaBackend, work: Callable[[], Any]) -> None:
         cuda = backend.xp.cuda
         self._backend, self._pool = backend, cuda.MemoryPool()
+        self._lent: Any = None
         with backend.active():
             cuda.get_current_stream().synchronize()
             self._stream = cuda.Stream(non_blocking=True)
@@ -395,13 +419,22 @@ class Recording:
                 work()
                 self._stream.synchronize()
                 self._stream.begin_capture()
+                before, _local.recorder = getattr(_local, "recorder", None), self
                 try:
                     work()
                 except BaseException:
                     self._abandon()
                     raise
+                finally:
+                    _local.recorder = before
                 self._graph = self._stream.end_capture()
         self.epoch = backend.epoch
+
+    def workspace(self) -> tuple[int, int]:
+        """Return address and bytes of memory that the recorded matrix products may use, taken when first asked for."""
+        if self._lent is None:
+            self._lent = self._backend.xp.empty(workspace_bytes(self._backend.capability), np.uint8)
+        return self._lent.data.ptr, self._lent.nbytes
 
     def _abandon(self) -> None:
         """End a capture that failed; that it did is what CUDA then says once more."""

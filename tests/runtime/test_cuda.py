@@ -10,7 +10,9 @@ import pytest
 
 from atrouscaffe import TEST, Net
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
+from atrouscaffe.runtime import cuda as engine
 from atrouscaffe.runtime.backend import get_backend, module_of, on_device
+from atrouscaffe.runtime.cublas import DirectBlas
 from atrouscaffe.runtime.cuda import Recording, cached, gemm, load_cupy, probe
 from tests import stand_in as stand_in_package
 from tests.stand_in import stand_in
@@ -141,6 +143,53 @@ def test_gemm_equals_numpy_for_views_batches_and_sums(device, kind, trans_a, tra
         np.testing.assert_array_equal(got[:, :, [0, 12]], c[:, :, [0, 12]])
         gemm(backend.asarray(a), there[2], out[2, :, 1:12], trans_a=trans_a, trans_b=trans_b, add=True)
         np.testing.assert_allclose(backend.to_numpy(out)[2, :, 1:12], 2 * product[2], **tolerance)
+
+
+def test_gemm_when_recorded_then_equals_itself(device, rng):
+    if device == "cpu":
+        pytest.skip("work is recorded on devices")
+    backend = get_backend(device)
+    a, b = (backend.asarray(rng.standard_normal(shape).astype(np.float32)) for shape in ((3, 70, 50), (50, 40)))
+    c, one = backend.zeros((3, 70, 40), np.float32), backend.zeros((70, 40), np.float32)
+
+    def work() -> None:
+        gemm(a, backend.xp.broadcast_to(b, (3, 50, 40)), c)
+        gemm(a[1], b, one, add=True)
+
+    recording = Recording(backend, work)
+    product = backend.to_numpy(c)
+    np.testing.assert_allclose(product[1], backend.to_numpy(a)[1] @ backend.to_numpy(b), rtol=1e-4, atol=1e-4)
+    with backend.active():
+        c.fill(0)
+    recording.replay()
+    np.testing.assert_array_equal(backend.to_numpy(c), product)
+    np.testing.assert_allclose(backend.to_numpy(one), 2 * product[1], rtol=1e-5, atol=1e-5)
+
+
+def test_cublas_when_it_fails_in_a_recording_then_the_status_is_told(fake):
+    backend = get_backend("cuda")
+    blas = fake.cuda.cublas
+    with backend.active(), pytest.raises(NotImplementedError, match="stream capture"):
+        stream = fake.cuda.Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            blas.gemmEx()
+    direct = DirectBlas(engine.load_cublas(""), 0, None)
+    with pytest.raises(DeviceError, match="cublasGemmEx failed with status 7"):
+        direct.gemmEx(fake.cuda.device.get_cublas_handle(), 0, 0, -1, 2, 2, 0, 0, 0, 2, 0, 0, 2, 0, 0, 0, 2, 68, -1)
+
+
+@pytest.mark.parametrize(("text", "match"), [
+    ("CUBLAS_STATUS_ALLOC_FAILED", "failed: CUBLAS"), ("Failed to find CUDA headers. Please ...", "pip install"),
+    ("CuPy failed to load libnvrtc.so.13: OSError: ...", "pip install")])
+def test_errors_on_the_way_to_cuda_are_the_devices(fake, text, match):
+    backend = get_backend("cuda")
+    cls = fake.cuda.cublas.CUBLASError if text.startswith("CUBLAS") else None
+    with pytest.raises(DeviceError, match=match), backend.active():
+        raise cls(3, text) if cls else RuntimeError(text)
+    with pytest.raises(RuntimeError, match="ours") as caught, backend.active():
+        raise RuntimeError("ours")
+    assert not isinstance(caught.value, DeviceError)
 
 
 def test_cached_form_lasts_until_parameters_change(device):

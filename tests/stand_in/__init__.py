@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from tests.stand_in import memory, modules, streams
+from atrouscaffe.runtime import cuda as engine
+from tests.stand_in import blas, memory, modules, streams
 from tests.stand_in.errors import Fault
 from tests.stand_in.kernel import compiler
 
@@ -60,6 +61,7 @@ def stand_in(total: int = 8 << 30, late: bool = False) -> Iterator[ModuleType]:
     made = modules.make_modules()
     sys.modules.update(made)
     _forget()
+    load_cublas, engine.load_cublas = engine.load_cublas, lambda wrapper: blas.LIBRARY
     try:
         yield made["cupy"]
         streams.finish()
@@ -68,5 +70,6 @@ def stand_in(total: int = 8 << 30, late: bool = False) -> Iterator[ModuleType]:
         for name in made:
             sys.modules.pop(name, None)
         sys.modules.update(before)
+        engine.load_cublas = load_cublas
         _forget()
         streams.reset()

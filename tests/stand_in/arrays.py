@@ -139,6 +139,7 @@ class ndarray:
             if out.dtype != self.dtype or out.shape != self.shape or not out.flags.c_contiguous:
                 raise ValueError("out: expected a contiguous array of the same shape and dtype")
         stream = stream or streams.get_current_stream()
+        streams.refuse_to_be_recorded(stream)
         pinned = out is not None and device.is_pinned(out.__array_interface__["data"][0], out.nbytes)
         if blocking or not pinned:
             streams.wait_for_host(stream)
@@ -157,16 +158,18 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
+        streams.refuse_to_be_recorded(stream, "H2D transfers")
         if not device.is_pinned(arr.__array_interface__["data"][0], arr.nbytes):
-            streams.forbid_in_capture(stream)
             arr = arr.copy()
         streams.submit(lambda: np.copyto(self._a, arr), [self._mem.block], stream)
 
     def item(self):
+        streams.refuse_to_be_recorded()
         streams.wait_for_host()
         return self._a.item()
 
     def tolist(self):
+        streams.refuse_to_be_recorded()
         streams.wait_for_host()
         return self._a.tolist()
 
@@ -183,6 +186,7 @@ class ndarray:
         return complex(self.item())
 
     def __bool__(self):
+        streams.refuse_to_be_recorded()
         streams.wait_for_host()
         return bool(self._a)
 
@@ -322,7 +326,8 @@ def _key(key):
     for part in parts:
         if isinstance(part, ndarray):
             if part.dtype == bool:
-                streams.wait_for_host()  # the size of the result depends on values
+                streams.refuse_to_be_recorded()  # the size of the result depends on values
+                streams.wait_for_host()
             elif part.dtype.kind not in "iu":
                 raise IndexError("arrays used as indices must be of integer or boolean type")
             result.append(part._a)
@@ -330,7 +335,7 @@ def _key(key):
         elif isinstance(part, BASIC) and not isinstance(part, bool):
             result.append(part)
         elif isinstance(part, list):
-            streams.wait_for_host()
+            streams.refuse_to_be_recorded(what="H2D transfers")
             result.append(np.asarray(part, np.intp if not part else None))
             basic = False
         else:

@@ -10,6 +10,8 @@ from tests.stand_in import streams
 from tests.stand_in.errors import CUBLASError, Fault
 from tests.stand_in.memory import device
 
+FILE = "cublas of the stand-in"
+
 HANDLE = 0xB1A5
 OP_N, OP_T = 0, 1
 COMPUTE_32F, COMPUTE_64F, COMPUTE_FAST_TF32, COMPUTE_FAST_16F = 68, 70, 77, 74
@@ -43,8 +45,8 @@ def _tf32(values):
     return np.where(np.isfinite(values), ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32), values)
 
 
-def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB, beta,
-                         C, Ctype, ldc, strideC, batchCount, computeType, algo):
+def _product(handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB, beta, C, Ctype,
+             ldc, strideC, batchCount, computeType, algo):
     """c = alpha op(a) op(b) + beta c, with cuBLAS's meaning of every argument."""
     if handle != HANDLE:
         raise CUBLASError(1, "CUBLAS_STATUS_NOT_INITIALIZED")
@@ -90,14 +92,64 @@ def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 
     streams.submit(act, used)
 
 
-def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType,
-           algo):
-    """One product of `gemmStridedBatchedEx`."""
-    gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 0, B, Btype, ldb, 0, beta, C, Ctype,
-                         ldc, 0, 1, computeType, algo)
+def _single(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType,
+            algo):
+    _product(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 0, B, Btype, ldb, 0, beta, C, Ctype, ldc, 0, 1,
+             computeType, algo)
+
+
+def _refuse_to_be_recorded():
+    if streams.recording():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+
+
+def gemmStridedBatchedEx(*args, **named):
+    """CuPy's wrapper."""
+    _refuse_to_be_recorded()
+    _product(*args, **named)
+
+
+def gemmEx(*args, **named):
+    """CuPy's wrapper."""
+    _refuse_to_be_recorded()
+    _single(*args, **named)
+
+
+class Library:
+    """What `atrouscaffe.runtime.cublas.load_cublas` gives for the real one: functions that return a status."""
+
+    def __init__(self):
+        self.stream = None
+
+    def _status(self, call, *args):
+        if self.stream != streams.get_current_stream().ptr:
+            raise Fault("cuBLAS works on another stream than the current one")
+        try:
+            call(*args)
+        except CUBLASError as error:
+            return error.status
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream):
+        self.stream = stream
+        return 0
+
+    def cublasSetWorkspace_v2(self, handle, pointer, size):
+        device.find(pointer, size, "cublasSetWorkspace")
+        return 7 if pointer % 256 else 0
+
+    def cublasGemmEx(self, *args):
+        return self._status(_single, *args)
+
+    def cublasGemmStridedBatchedEx(self, *args):
+        return self._status(_product, *args)
+
+
+LIBRARY = Library()
 
 
 CONTENT = {
+    "__file__": FILE,
     "gemmEx": gemmEx, "gemmStridedBatchedEx": gemmStridedBatchedEx, "setStream": lambda handle, stream: None,
     "CUBLAS_OP_N": OP_N, "CUBLAS_OP_T": OP_T, "CUBLAS_COMPUTE_32F": COMPUTE_32F, "CUBLAS_COMPUTE_64F": COMPUTE_64F,
     "CUBLAS_COMPUTE_32F_FAST_TF32": COMPUTE_FAST_TF32, "CUBLAS_COMPUTE_32F_FAST_16F": COMPUTE_FAST_16F,

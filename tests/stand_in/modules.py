@@ -48,6 +48,7 @@ def _function(name, parameters):
         if not inputs and name not in _NO_ARRAY_NEEDED:
             raise TypeError(f"cupy.{name}: expected an array of the device")
         if name in _NEEDS_HOST:
+            streams.refuse_to_be_recorded()
             streams.wait_for_host()
         out = kwargs.pop("out", None)
         values, named_values = host(args), {key: host(value) for key, value in kwargs.items()}
@@ -102,8 +103,7 @@ def _to_device(values, dtype=None, copy=False):
         stacked = words["stack"]([_to_device(value) for value in values])
         return stacked if dtype is None else stacked.astype(dtype, copy=False)
     source = np.asarray(values, dtype)
-    if not isinstance(values, arrays.SCALARS):
-        streams.forbid_in_capture()  # from memory that is not pinned
+    streams.refuse_to_be_recorded(what="H2D transfers")
     result = ndarray(source.shape, source.dtype, order="F" if source.flags.f_contiguous and source.ndim > 1
                      and not source.flags.c_contiguous else "C")
     source = source.copy()

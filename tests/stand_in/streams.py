@@ -250,6 +250,13 @@ def forbid_in_capture(stream=None):
         wait_for_host(stream)
 
 
+def refuse_to_be_recorded(stream=None, what="D2H transfers"):
+    """Raise while the stream is recorded, as CuPy does for copies between host and device, pinned or not."""
+    stream = stream or get_current_stream()
+    if stream._capture is not None:
+        raise RuntimeError(f"the current stream is capturing, so {what} are disallowed")
+
+
 def stream_of(pointer):
     """Return the stream whose handle is `pointer`."""
     stream = Stream.null if pointer == 0 else _streams.get(pointer)
