@@ -263,7 +263,8 @@ def restore(solver: Solver, path: str | Path) -> None:
     for i, array in enumerate(flat):
         target = solver.updater.histories[i % count][i // count]
         if array.any() or solver.updater.learnable[i % count].lr_mult:  # else its zeros are untouched memory
-            target[...] = solver.net.backend.asarray(array.reshape(target.shape))
+            with solver.net.backend.active():
+                target[...] = solver.net.backend.asarray(array.reshape(target.shape))
     solver._iteration = found.state.iter
     if found.side is not None:
         _take_side(solver, found.side, str(_side(path)))
