@@ -83,7 +83,7 @@ def _run_net(body: str, device: str, precision: str = "fp32") -> None:
     net.backend.synchronize()
 
 
-def _run_crf(labels: int) -> None:
+def _run_crf(labels: int, device: str = "cpu") -> None:
     """Refine scores that are sure of themselves in some places: labels are pruned, too."""
     from atrouscaffe.crf.densecrf import refine
 
@@ -91,7 +91,8 @@ def _run_crf(labels: int) -> None:
     scores = rng.normal(size=(labels, 24, 31))
     scores[0, :12] += 12
     powers = np.exp(scores - scores.max(0))
-    refine(rng.integers(0, 256, (24, 31, 3), dtype=np.uint8), (powers / powers.sum(0)).astype(np.float32))
+    refine(rng.integers(0, 256, (24, 31, 3), dtype=np.uint8), (powers / powers.sum(0)).astype(np.float32),
+           device=device)
 
 
 def warm_cpu() -> Iterator[Step]:
@@ -148,6 +149,7 @@ def warm_device(device: str) -> Iterator[Step]:
 
     steps: dict[str, Callable[[], Any]] = {f"{file}.cu": kernels(file) for file in kernel_files()}
     steps |= {name: lambda body=body: _run_net(body, device) for name, body in NETS.items()}  # type: ignore[misc]
+    steps["CRF of 21 labels"] = lambda: _run_crf(21, device)
     for name, work in steps.items():
         files, begin = kept(), time.perf_counter()
         work()

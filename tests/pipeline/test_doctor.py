@@ -132,3 +132,11 @@ def test_warnings_of_a_package_are_notes() -> None:
 
     found = doctor._guarded("a", "b", True, check, "")
     assert (found.state, found.remedy) == ("note", "it warns: old")
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_a_device_that_works_is_found_to(device) -> None:
+    found = gpu_finding("a net", device)
+    assert found.state == "ok" and found.facts["device"] == "cuda:0" and found.facts["free_bytes"] > 0
+    assert gpu_finding("CuPy", device).state == "ok"
+    assert "99" in gpu_finding("a net", "cuda:99").text and gpu_finding("a net", "cuda:99").state == "broken"
