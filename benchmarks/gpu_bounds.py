@@ -11,17 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.formats.prototxt import read_net
-from atrouscaffe.geometry import Window
-from atrouscaffe.graph.graph import Graph
-from atrouscaffe.layers.windows import conv_windows
-from atrouscaffe.ops import conv_implicit_cuda as implicit
-from atrouscaffe.spec import Phase
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # a checkout need not be installed
+
+from atrouscaffe.formats.prototxt import read_net  # noqa: E402
+from atrouscaffe.geometry import Window  # noqa: E402
+from atrouscaffe.graph.graph import Graph  # noqa: E402
+from atrouscaffe.layers.windows import conv_windows  # noqa: E402
+from atrouscaffe.ops import conv_implicit_cuda as implicit  # noqa: E402
+from atrouscaffe.spec import Phase  # noqa: E402
 
 H100 = {  # NVIDIA's data sheet of the H100 SXM5, without sparsity
     "name": "H100 SXM5", "bandwidth": 3.35e12, "clock": 1.755e9, "multiprocessors": 132,
@@ -94,14 +96,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the tables, or write all figures as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--net", default="deeplab-largefov", help="a folder of prototxt/ (default: %(default)s)")
     parser.add_argument("--size", type=int, default=306, help="pixels along a side (default: %(default)s)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images in a batch (default: 1 16)")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     found = {batch: [bounds(layer, H100) for layer in convolutions(arguments.net, arguments.size, batch)]
              for batch in arguments.batch}
     if arguments.json:
