@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from atrouscaffe import pycaffe
+    from atrouscaffe.errors import ArgumentError
     from atrouscaffe.formats.atomic import atomic_write
 
     swap = None if args.channel_swap == "none" else [int(n) for n in _numbers(args.channel_swap, "--channel-swap")]
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
                              device="cuda" if args.gpu else args.device, precision=args.precision)
     names, pictures = _pictures(args, color=swap is not None)
     scores = net.predict(pictures, not args.center_only)
+    if scores.size != len(scores) * scores.shape[1]:
+        raise ArgumentError(f"{args.model}: expected a net with one score a class, got scores of shape "
+                            f"{scores.shape[1:]}; atrouscaffe segment takes nets that label pixels")
     labels = _labels(args.labels, scores.shape[1])
     for name, row in zip(names, scores.reshape(len(scores), -1)):
         print(name)
