@@ -20,13 +20,13 @@
 // first, so that neighbours read the same pixels; y is the group; z a share of the steps, whose sums land in
 // plane z of y and are added in order by sum_parts.
 #include "real.cuh"
-#include <cuda_fp16.h>
+#include "half.cuh"
 #include "mma.cuh"
 #include "holes.cuh"
 
 #if TENSOR_CORES
 
-constexpr int ROW = 128;         // bytes of a row in a stage
+constexpr int ROW = 128;              // bytes of a row in a stage
 constexpr unsigned NO_TAP = 0x8000u;  // never inside
 
 struct Half {
@@ -87,8 +87,7 @@ struct Output {
     if (!packed_chunks)
       ((float*)arena)[row * LINE + column] = value;
     else if (packed_y)
-      ((half*)arena)[column * LINE_HALF + row] =
-          __float2half_rn(value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
+      ((half*)arena)[column * LINE_HALF + row] = rounded(value);
     else
       ((float*)arena)[column * LINE_FLOAT + row] = value;
   }
@@ -412,10 +411,7 @@ extern "C" __global__ void sum_parts_f16(const float* __restrict__ parts, const 
       half part[8];
     } out;
 #pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      const float value = relu && sum[k] < 0.0f ? 0.0f : sum[k];
-      out.part[k] = __float2half_rn(value != value ? value : fminf(fmaxf(value, -65504.0f), 65504.0f));
-    }
+    for (int k = 0; k < 8; ++k) out.part[k] = rounded(relu && sum[k] < 0.0f ? 0.0f : sum[k]);
     ((Chunk*)y)[i] = out.whole;
   }
 }
