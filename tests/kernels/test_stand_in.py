@@ -449,7 +449,7 @@ def test_waiting_for_the_host_cannot_be_recorded(cupy):
     stream, x = cupy.cuda.Stream(non_blocking=True), cupy.ones(5, np.float32)
     error = cupy.cuda.runtime.CUDARuntimeError
     pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(20), np.float32)
-    for copy in (x.get, lambda: float(x.sum()), lambda: cupy.asarray(np.ones(3)), lambda: cupy.asarray(1.0),
+    for copy in (x.get, lambda: float(x.sum()), lambda: cupy.asarray(np.ones(3)),
                  lambda: x[x > 0], lambda: x.get(out=pinned, blocking=False), lambda: x.set(pinned)):
         with stream:
             stream.begin_capture()

@@ -103,7 +103,8 @@ def _to_device(values, dtype=None, copy=False):
         stacked = words["stack"]([_to_device(value) for value in values])
         return stacked if dtype is None else stacked.astype(dtype, copy=False)
     source = np.asarray(values, dtype)
-    streams.refuse_to_be_recorded(what="H2D transfers")
+    if source.ndim:  # a number goes there with the launch that fills the array
+        streams.refuse_to_be_recorded(what="H2D transfers")
     result = ndarray(source.shape, source.dtype, order="F" if source.flags.f_contiguous and source.ndim > 1
                      and not source.flags.c_contiguous else "C")
     source = source.copy()
