@@ -147,6 +147,7 @@ class DenseCRF:
         self.kernels: list[Any] = []
         self._cut: Cut | None = None
         self._field: Any = None
+        self._spend = False  # the unary may give its memory to the result
 
     def _values(self, values: Any, name: str) -> Any:
         """Return `values` as an array of real numbers."""
@@ -323,7 +324,7 @@ class DenseCRF:
         iterations : int
             Parallel updates; 0 gives the softmax.
         relax : float
-            Share of the new beliefs in each update, above 0 and at most 1.
+            Share of the new beliefs in each update, above 0 and at most 1; below 1, exact.
         exact : bool
             Keep all labels. By default labels that provably cannot matter are left out where that is
             faster; `Inference.error_bound` says how much that can have changed.
@@ -369,7 +370,7 @@ class DenseCRF:
                                sum(x.named.size for x in lattices), sum(x.vertices for x in lattices), keep)
         refuse_above(self.budget, need, f"CRF inference with {self.labels} labels at {self.points:,} points")
         if self._field is None:
-            self._field = MeanField(self.kernels, self.labels, self.cut)
+            self._field = MeanField(self.kernels, self.labels, self.cut, self._spend)
         return self._field
 
     def _shaped(self, beliefs: np.ndarray) -> np.ndarray:
@@ -415,6 +416,8 @@ def refine(image: np.ndarray, probabilities: np.ndarray | None = None, *, scores
     elif scores is not None:
         energies = unary.from_scores(scores)
     crf = DenseCRF(energies, labels_axis=labels_axis, device=device)
+    crf._spend = True  # nobody else has these energies
+    del energies
     return crf.add_preset(image, values, channel_axis=channel_axis).infer(values.iterations, **extra)
 
 

@@ -113,16 +113,19 @@ class MeanField:
     labels : int
     cut : Cut
         How the points are cut; of all the kernels' lattices.
+    overwrite : bool
+        A run may write its beliefs over the energies, where it does not need both.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], labels: int, cut: Cut) -> None:
+    def __init__(self, kernels: Sequence[Kernel], labels: int, cut: Cut, overwrite: bool = False) -> None:
         self.kernels = list(kernels)
         self.labels = labels
         self.cut = cut
+        self.overwrite = overwrite
 
     def run(self, energies: np.ndarray, iterations: int, *, relax: float = 1.0, exact: bool = True,
             watch: Callable[[int, np.ndarray], bool | None] | None = None, measure: bool = False,
-            tolerance: float | None = None, overwrite: bool = False) -> Outcome:
+            tolerance: float | None = None) -> Outcome:
         """Make parallel updates from ``softmax(-energies)``.
 
         Parameters
@@ -132,17 +135,15 @@ class MeanField:
         relax : float
             Share of the new beliefs in each update; 1 is the original.
         exact : bool
-            Keep all labels, also those that provably cannot matter.
+            Keep all labels, also those that provably cannot matter; so do `measure` and `relax`.
         watch : callable, optional
             Called with the iteration and its beliefs (L, N); returning True stops.
         measure : bool
             Work out the KL divergence after each update, which takes all labels and one more pass.
         tolerance : float, optional
             Stop when the divergence changed by less, in nats a point.
-        overwrite : bool
-            The beliefs may take the place of the energies.
         """
-        return _Run(self, energies, relax, exact, watch, measure, overwrite).iterate(iterations, tolerance)
+        return _Run(self, energies, relax, exact, watch, measure).iterate(iterations, tolerance)
 
     def messages(self, beliefs: np.ndarray) -> np.ndarray:
         """Return the sum of all kernels' messages, what is added to the logits, of beliefs (L, N).
@@ -207,7 +208,7 @@ class _Run:
     """
 
     def __init__(self, field: MeanField, energies: np.ndarray, relax: float, exact: bool,
-                 watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool, overwrite: bool) -> None:
+                 watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool) -> None:
         self.kernels, self.labels, self.cut, self.points = field.kernels, field.labels, field.cut, field.cut.points
         self.lattices = [kernel.lattice for kernel in self.kernels]
         self.energies, self.relax, self.watch = energies.ravel(), np.float32(relax), watch
@@ -215,7 +216,7 @@ class _Run:
         self.keep = watch is not None or measure or relax != 1.0
         self._choose(exact or measure or relax != 1.0)
         self.result = self.energies
-        if self.keep or not overwrite:
+        if self.keep or not field.overwrite:
             self.result = aligned(self.labels * self.points)
         self._take_buffers()
         self.wide = max((lattice.ids.dtype for lattice in self.lattices), key=lambda kind: kind.itemsize,
@@ -348,18 +349,30 @@ class _Run:
 
     def _filter(self) -> None:
         """Merge, blur and mix labels; only a last odd axis remains to be blurred."""
-        from atrouscaffe.crf import filter_cpu
-
-        blocks = self.blocks
-        merge, blur = filter_cpu.make_merge_rows(self.lanes), filter_cpu.make_blur(self.lanes)
         pieces = [(k, a, b) for k, lattice in enumerate(self.lattices)
                   for a, b in chunks(lattice.vertices, VERTEX_GRAIN)]
+        self._merge(pieces)
+        self._blur(pieces)
+        for k, kernel in enumerate(self.kernels):
+            self._mix(kernel, k)
 
-        def merge_piece(n: int) -> None:
+    def _merge(self, pieces: list[tuple[int, int, int]]) -> None:
+        """Add up the chunks' copies of vertices."""
+        from atrouscaffe.crf import filter_cpu
+
+        merge = filter_cpu.make_merge_rows(self.lanes)
+
+        def work(n: int) -> None:
             k, a, b = pieces[n]
-            merge(a, b, blocks, self.lattices[k].first, self.lattices[k].copies, self.partial[k], self.values[k])
+            merge(a, b, self.blocks, self.lattices[k].first, self.lattices[k].copies, self.partial[k], self.values[k])
 
-        parallel(merge_piece, len(pieces))
+        parallel(work, len(pieces))
+
+    def _blur(self, pieces: list[tuple[int, int, int]]) -> None:
+        """Blur along all axes but a last odd one."""
+        from atrouscaffe.crf import filter_cpu
+
+        blur = filter_cpu.make_blur(self.lanes)
         for k, lattice in enumerate(self.lattices):
             at = lattice.vertices * self.width
             self.partial[k][at:at + self.width] = 0
@@ -367,15 +380,13 @@ class _Run:
         for j in range(max(axes, default=0)):
             todo = [piece for piece in pieces if j < axes[piece[0]]]
 
-            def blur_piece(n: int) -> None:
+            def work(n: int) -> None:
                 k, a, b = todo[n]  # noqa: B023
                 ahead, behind = self.lattices[k].neighbours[j]  # noqa: B023
                 pair = (self.values[k], self.partial[k])
-                blur(a, b, blocks, ahead, behind, pair[j % 2], pair[1 - j % 2])  # noqa: B023
+                blur(a, b, self.blocks, ahead, behind, pair[j % 2], pair[1 - j % 2])  # noqa: B023
 
-            parallel(blur_piece, len(todo))
-        for k, kernel in enumerate(self.kernels):
-            self._mix(kernel, k)
+            parallel(work, len(todo))
 
     def _mix(self, kernel: Kernel, k: int) -> None:
         """Apply a vector or matrix compatibility to the vertices, which is cheaper than at the points."""

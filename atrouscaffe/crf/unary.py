@@ -57,7 +57,7 @@ def from_probabilities(probabilities: np.ndarray, *, clip: float | None = 1e-5, 
 
 def from_scores(scores: np.ndarray) -> np.ndarray:
     """Return -scores: the softmax's constant cancels, so no softmax is needed (``refine_pascal_v4``)."""
-    return np.negative(_real(scores, "scores").astype(np.float32))
+    return np.negative(_real(scores, "scores"), dtype=np.float32)
 
 
 def _confidence(confidence: float | Sequence[float] | np.ndarray, labels: int) -> np.ndarray:

@@ -269,7 +269,10 @@ def test_refine_follows_its_preset():
     soft = np.exp(-unary) / np.exp(-unary).sum(axis=0)
     crf = DenseCRF(-np.log(np.maximum(soft, 1e-5))).add_gaussian(3, 3).add_bilateral(image, 121, 5, 4)
     np.testing.assert_allclose(refine(image, soft).probabilities, crf.infer(10).probabilities, atol=1e-5)
-    by_scores = refine(image, scores=-unary, preset="deeplab", iterations=2)
+    scores = (-unary).astype(np.float32)
+    given = scores.copy()
+    by_scores = refine(image, scores=scores, preset="deeplab", iterations=2)
+    assert np.array_equal(scores, given)
     crf = DenseCRF(unary).add_gaussian(3, 3).add_bilateral(image, 50, 3, 5)
     assert np.array_equal(by_scores.probabilities, crf.infer(2).probabilities) and by_scores.iterations == 2
     alone = refine(image, soft, bilateral_weight=0, position_weight=0).probabilities
