@@ -127,6 +127,11 @@ def our_run(net: Any) -> Callable[[int], None]:
     return run
 
 
+def our_scores(net: Any) -> Callable[[], Any]:
+    """Return a function that returns the net's scores."""
+    return lambda: net.blobs[net.outputs[0]].data.copy()
+
+
 def set_precision(torch: Any, precision: str) -> None:
     """Let PyTorch round the operands of float32 products to TF32, or not."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -179,8 +184,7 @@ def forward(options: argparse.Namespace, torch: Any) -> list[dict[str, Any]]:
                 with convolution(way):
                     nets[name] = our_net(options.model, batch, options.size, options.device, precision)
                     runs[name] = our_run(nets[name])
-            scores: dict[str, Callable[[], Any]] = {
-                name: lambda net=net: net.blobs[net.outputs[0]].data.copy() for name, net in nets.items()}
+            scores = {name: our_scores(net) for name, net in nets.items()}
             if torch is not None:
                 runs["PyTorch"], scores["PyTorch"] = torch_run(torch, nets["ours"], precision)
             flops = describe(nets["ours"].graph)["flops"]
@@ -292,7 +296,8 @@ def crf(options: argparse.Namespace, torch: Any = None) -> list[dict[str, Any]]:
         picture = synthetic_picture(side, 0)
         rgb = np.ascontiguousarray(decode_image(picture.data)[..., ::-1])
         scores = likely_scores(picture, 21, 0)
-        there, made = backend.asarray(scores), {}
+        there = backend.asarray(scores)
+        made: dict[str, Any] = {}
 
         def on_cpu(rgb: Any = rgb, scores: Any = scores, made: dict[str, Any] = made) -> None:
             made["CPU"] = refine(rgb, scores=scores, preset=PRESET).labels

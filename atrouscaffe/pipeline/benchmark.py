@@ -166,7 +166,8 @@ class Subject:
         """Return the labels after the CRF, for scores of the image's size on the net's device."""
         from atrouscaffe.crf.densecrf import refine, refine_on_device
 
-        rgb, params = np.ascontiguousarray(image[..., ::-1]), {"preset": self.known.crf if self.known else "paper"}
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        params: dict[str, Any] = {"preset": self.known.crf if self.known else "paper"}
         if net.backend.name == "cpu":
             return refine(rgb, scores=scores, **params).labels
         params["clip"] = None  # `refine` takes scores as they are, too

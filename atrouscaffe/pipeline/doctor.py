@@ -78,8 +78,8 @@ def examine(device: str = "cpu") -> Iterator[Finding]:
         yield _guarded(area, name, essential, check, remedy)
     from atrouscaffe.pipeline.doctor_gpu import GPU_CHECKS
 
-    for name, needed, check in GPU_CHECKS:
-        yield _guarded("GPU", name, needed and device != "cpu", functools.partial(check, device), "")
+    for name, needed, gpu_check in GPU_CHECKS:
+        yield _guarded("GPU", name, needed and device != "cpu", functools.partial(gpu_check, device), "")
 
 
 def healthy(findings: list[Finding]) -> bool:

@@ -119,8 +119,8 @@ class TrainingStep:
     def __init__(self, model: str, batch: int = 1, side: int | None = None, device: str = "cpu",
                  precision: str = "fp32") -> None:
         if precision == "fp16":
-            raise ArgumentError("precision: expected 'fp32' or 'tf32' for training, got 'fp16'; --no-train-speed leaves "
-                                "the training out")
+            raise ArgumentError("precision: expected 'fp32' or 'tf32' for training, got 'fp16'; --no-train-speed "
+                                "leaves the training out")
         path = find_prototxt(model).with_name("train.prototxt")
         spec = read_net(path, variables={"NET_ID": model, "DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug",
                                          "NUM_LABELS": "21"})

@@ -76,7 +76,8 @@ def _run_net(body: str, device: str, precision: str = "fp32") -> None:
     net = Net(INPUTS + body, TRAIN, device=device, precision=precision, seed=1)
     values = {"x": rng.normal(size=(2, 4, 12, 15)), "edge": rng.random((2, 1, 12, 15)),
               "size": np.array([[12, 15], [9, 8]]).reshape(2, 2, 1, 1), "label": rng.integers(0, 4, (2, 1, 12, 15))}
-    net.forward(**{name: values[name].astype(np.float32) for name in net.inputs})
+    inputs: dict[str, Any] = {name: values[name].astype(np.float32) for name in net.inputs}
+    net.forward(**inputs)
     if not net.blob_loss_weights["y"]:
         net.blobs["y"].diff[...] = rng.normal(size=net.blobs["y"].shape)
     net.backward()
