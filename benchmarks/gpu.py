@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def nvidia_smi() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     return dict(zip(SMI, (word.strip() for word in done.stdout.strip().split(","))))
+
+
+def nvidia_smi_during(run: Callable[[int], None], count: int) -> dict[str, str]:
+    """Return what nvidia-smi says while the device works."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(nvidia_smi)
+        run(count)
+        while not asked.done():
+            run(1)
+        return asked.result()
 
 
 def find_torch() -> Any:
@@ -189,8 +200,7 @@ def forward(options: argparse.Namespace, torch: Any) -> list[dict[str, Any]]:
                 runs["PyTorch"], scores["PyTorch"] = torch_run(torch, nets["ours"], precision)
             flops = describe(nets["ours"].graph)["flops"]
             times = in_turns(runs, options.rounds, options.seconds)
-            runs["ours"](max(1, round(1 / statistics.median(times["ours"]) / 2)))
-            clocks = nvidia_smi()
+            clocks = nvidia_smi_during(runs["ours"], max(1, round(options.seconds / statistics.median(times["ours"]))))
             reference = scores["PyTorch" if torch is not None else "ours, columns"]()
             for name in runs:
                 rows.append({"what": "forward", "engine": name, "batch": batch, "precision": precision,
@@ -270,7 +280,7 @@ def training(options: argparse.Namespace, torch: Any) -> list[dict[str, Any]]:
         if torch is not None:
             runs["PyTorch"] = repeated(torch_training(torch, step, precision))
         times = in_turns(runs, options.rounds, options.seconds)
-        clocks = nvidia_smi()
+        clocks = nvidia_smi_during(runs["ours"], max(1, round(options.seconds / statistics.median(times["ours"]))))
         rows += [{"what": "training", "engine": name, "batch": options.train_batch, "precision": precision,
                   **row(times[name], options.train_batch), "clocks": clocks} for name in runs]
         del runs, step

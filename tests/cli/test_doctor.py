@@ -97,3 +97,25 @@ def test_a_device_that_is_asked_for_is_essential(monkeypatch, capsys) -> None:
     assert main(["doctor"]) == 0
     assert main(["doctor", "--device", "gpu"]) == 2
     assert "cuda:N" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "word"), [
+    ("raise ImportError('libcudart.so.12: cannot open shared object file\\nmore')", "libcudart.so.12"),
+    ("import a_module_of_cupy_that_is_not_there", "a_module_of_cupy_that_is_not_there")])
+def test_a_cupy_that_cannot_be_loaded_is_told_from_none(tmp_path, text, word) -> None:
+    (tmp_path / "cupy.py").write_text(f"{text}\n")
+    done = doctor("--json", "--device", "cuda", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (2, "")
+    found = findings(done.stdout)["GPU", "CuPy"]
+    assert found["state"] == "broken" and found["facts"]["state"] == "cannot be loaded" and word in found["text"]
+    assert "pip uninstall" in found["remedy"]
+
+
+def test_two_packages_of_cupy_are_seen(tmp_path) -> None:
+    for name in ("cupy_cuda12x", "cupy_cuda13x"):
+        (tmp_path / f"{name}-14.0.dist-info").mkdir()
+        (tmp_path / f"{name}-14.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 14.0\n")
+    (tmp_path / "cupy.py").write_text("raise ImportError('both')\n")
+    found = findings(doctor("--json", PYTHONPATH=str(tmp_path)).stdout)["GPU", "CuPy"]
+    assert found["state"] == "broken"
+    assert "cupy-cuda12x and cupy-cuda13x are installed over one another" in found["text"]

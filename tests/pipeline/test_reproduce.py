@@ -205,7 +205,8 @@ def test_training_speed_is_measured_with_the_real_train_net(data, tmp_path):
 def test_training_speeds_stand_in_table2(tmp_path, monkeypatch):
     """Four real trainings take minutes on a small machine: here the measured times are given."""
     times = {"deeplab-7x7": 0.5, "deeplab": 0.25, "deeplab-4x4": 0.25, "deeplab-largefov": 0.125}
-    monkeypatch.setattr("atrouscaffe.pipeline.reproduce.training_seconds", lambda model, *_: (times[model], 321))
+    monkeypatch.setattr("atrouscaffe.pipeline.reproduce.training_seconds",
+                        lambda model, *_, precision: (times[model], 321))
     found = reproduce("table2", Bench(tmp_path), train_batch=2)[0]
     assert [row[-1] for row in found.rows] == [2, 4, 4, 8]
     assert [row[-2] for row in found.rows] == [1.44, 2.9, 2.9, 4.84]
