@@ -12,6 +12,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -390,11 +391,23 @@ def recording() -> bool:
 # -- recorded work ----------------------------------------------------------------------------------
 
 
+def _take(cuda: Any, size: int) -> Any:
+    """Return memory of the device; where there is none, raise what keeps a pool from freeing its blocks for a retry."""
+    try:
+        return cuda.MemoryPointer(cuda.Memory(size), 0)
+    except cuda.runtime.CUDARuntimeError as error:
+        if "MemoryAllocation" not in str(error):
+            raise
+        raise cuda.memory.OutOfMemoryError(size, 0, 0) from error
+
+
 class Recording:
     """Device work that is recorded once as a CUDA graph and then replayed without its launches' cost.
 
-    The work runs once to compile its kernels, and once to be recorded, in a memory pool of its own, so
-    that the temporary arrays at whose addresses it works stay its own.
+    The work runs once to compile its kernels and to make what is derived from parameters, and once to be recorded,
+    in a memory pool of its own, so that the temporary arrays at whose addresses it works stay its own. The pool
+    gives nothing back before the recording goes: neither while it records, however scarce memory is, nor, since
+    CuPy's pools do not when they are dropped, by itself.
 
     Parameters
     ----------
@@ -410,14 +423,14 @@ class Recording:
 
     def __init__(self, backend: CudaBackend, work: Callable[[], Any]) -> None:
         cuda = backend.xp.cuda
-        self._backend, self._pool = backend, cuda.MemoryPool()
+        self._backend, self._pool = backend, cuda.MemoryPool(functools.partial(_take, cuda))
         self._lent: Any = None
         with backend.active():
+            work()
             cuda.get_current_stream().synchronize()
+            backend.xp.get_default_memory_pool().free_all_blocks()  # what it keeps for others would be lacking here
             self._stream = cuda.Stream(non_blocking=True)
             with self._stream, cuda.using_allocator(self._pool.malloc):
-                work()
-                self._stream.synchronize()
                 self._stream.begin_capture()
                 before, _local.recorder = getattr(_local, "recorder", None), self
                 try:
@@ -429,6 +442,12 @@ class Recording:
                     _local.recorder = before
                 self._graph = self._stream.end_capture()
         self.epoch = backend.epoch
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing() and getattr(self, "_stream", None) is not None:
+            self._graph = self._lent = None
+            with self._backend._device:
+                self._pool.free_all_blocks()
 
     def workspace(self) -> tuple[int, int]:
         """Return address and bytes of memory that the recorded matrix products may use, taken when first asked for."""

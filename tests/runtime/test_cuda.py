@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from types import ModuleType
 
@@ -224,3 +225,50 @@ def test_recording_when_the_work_waits_for_the_host_then_is_an_error(device):
     recording.replay()
     recording.replay()
     np.testing.assert_array_equal(backend.to_numpy(total), [3, 3, 3])
+
+
+def test_recording_when_it_goes_then_gives_its_memory_back(fake):
+    backend = get_backend("cuda")
+    a, out = backend.zeros((1000, 300), np.float32), backend.zeros((1000, 300), np.float32)
+
+    def work() -> None:
+        out[...] = (a + 1) * (a + 2)
+        gemm(a[:300], a[:300], out[:300], trans_a=False)
+
+    def free() -> int:
+        gc.collect()  # what the stand-in wrote down refers to itself
+        fake.get_default_memory_pool().free_all_blocks()
+        return fake.cuda.Device(0).mem_info[0]
+
+    before = free()
+    recordings = [Recording(backend, work)]
+    one = free()
+    assert before - one >= (32 << 20) + 3 * 1_200_000
+    for _ in range(3):
+        recordings.append(Recording(backend, work))
+        recordings.pop(0).replay()
+        assert free() == one
+    recordings.clear()
+    assert free() == before
+
+
+def test_recording_when_memory_runs_out_then_frees_nothing_that_was_recorded():
+    if stand_in_package.missing():
+        pytest.skip(stand_in_package.missing())
+    with stand_in(total=8_500_000):
+        backend = get_backend("cuda")
+        out = backend.zeros((1_000_000,), np.float32)
+
+        def work() -> None:
+            small = out[:500_000] + 1
+            out[:500_000] = small
+            del small
+            larger = out + 1  # 4 MB more: there is room once the 2 MB are given back, which the graph uses
+            out[...] = larger
+
+        with backend.active():
+            work()
+        with pytest.raises(BudgetError, match="out of memory"):
+            Recording(backend, work)
+        with backend.active():
+            work()

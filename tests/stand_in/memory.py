@@ -16,7 +16,7 @@ import weakref
 
 import numpy as np
 
-from tests.stand_in.errors import Fault, OutOfMemoryError
+from tests.stand_in.errors import CUDARuntimeError, Fault, OutOfMemoryError
 
 GUARD = 1024
 UNIT = 512
@@ -100,14 +100,15 @@ class Memory:
     """Holds a block until nobody uses it."""
 
     def __init__(self, block, pool):
-        self.block, self._pool = block, pool
+        self.block, self._pool = block, pool and weakref.ref(pool)
         self.ptr, self.size, self.device_id = block.start, block.size, 0
 
     def __del__(self):
         if device is None:  # the interpreter is going
             return
-        if self._pool is not None and not self.block.released:
-            self._pool._give_back(self.block)
+        pool = self._pool and self._pool()
+        if pool is not None and not self.block.released:
+            pool._give_back(self.block)
         else:
             self.block.release()
 
@@ -130,10 +131,14 @@ def current_arena():
 
 
 class MemoryPool:
-    """Gives freed blocks of a size out again on the same stream, like CuPy's."""
+    """Gives freed blocks of a size out again on the same stream, like CuPy's.
+
+    A pool that is dropped keeps its free blocks for ever, as those of CuPy 14 do.
+    """
 
     def __init__(self, allocator=None):
         self._free, self._used, self._limit = {}, 0, 0
+        self._allocator = allocator or (lambda size: malloc_raw(size))
 
     def malloc(self, size):
         size = max(-(-int(size) // UNIT) * UNIT, UNIT)
@@ -144,13 +149,23 @@ class MemoryPool:
             # No poison here: while work is recorded the block still belongs to what runs on replay.
         else:
             held = self.total_bytes()
-            if (self._limit and held + size > self._limit) or device.taken + size > device.total:
+            if self._limit and held + size > self._limit:
                 self.free_all_blocks()
                 held = self.total_bytes()
-            if (self._limit and held + size > self._limit) or device.taken + size > device.total:
+            if self._limit and held + size > self._limit:
                 raise OutOfMemoryError(size, held, self._limit)
-            block = Block(size)
-            block.arena = arena
+            try:
+                pointer = self._allocator(size)
+            except CUDARuntimeError as error:
+                if error.status != 2:
+                    raise
+                self.free_all_blocks()
+                try:
+                    pointer = self._allocator(size)
+                except CUDARuntimeError:
+                    raise OutOfMemoryError(size, self.total_bytes(), self._limit) from None
+            block = pointer.mem.block
+            block.arena, block.raw = arena, pointer.mem
         self._used += size
         return MemoryPointer(Memory(block, self), 0)
 
@@ -186,10 +201,6 @@ class MemoryPool:
     def get_limit(self):
         return self._limit
 
-    def __del__(self):
-        if device is not None:  # else the interpreter is going
-            self.free_all_blocks()
-
 
 class _Allocators:
     """The default pool, and what is used in its stead."""
@@ -208,9 +219,14 @@ allocators = _Allocators()
 def malloc_raw(size):
     """Allocate without a pool."""
     size = max(-(-int(size) // UNIT) * UNIT, UNIT)
+    return MemoryPointer(raw_memory(size), 0)
+
+
+def raw_memory(size):
+    """``cupy.cuda.Memory``."""
     if device.taken + size > device.total:
-        raise OutOfMemoryError(size, device.taken, 0)
-    return MemoryPointer(Memory(Block(size), None), 0)
+        raise CUDARuntimeError(2)
+    return Memory(Block(size), None)
 
 
 def alloc(size):

@@ -305,7 +305,8 @@ def make_modules():
         "cupy.cuda", runtime=runtime, driver=driver, compiler=compiler, device=device, cublas=cublas, memory=mem,
         stream=stream, Device=DeviceHandle, Stream=streams.Stream, Event=streams.Event, Graph=streams.Graph,
         get_current_stream=streams.get_current_stream, get_elapsed_time=streams.get_elapsed_time,
-        MemoryPool=memory.MemoryPool, MemoryPointer=memory.MemoryPointer, using_allocator=memory.using_allocator,
+        MemoryPool=memory.MemoryPool, MemoryPointer=memory.MemoryPointer, Memory=memory.raw_memory,
+        using_allocator=memory.using_allocator,
         set_allocator=memory.set_allocator, get_allocator=memory.get_allocator, alloc=memory.alloc,
         alloc_pinned_memory=memory.alloc_pinned_memory, PinnedMemoryPool=memory.PinnedMemoryPool,
         get_cublas_handle=lambda: blas.HANDLE, get_device_id=lambda: 0, is_available=lambda: True)
