@@ -126,19 +126,19 @@ class Subject:
         self.settings = settings
         self.name = METHODS.get(self.known.name, self.known.name) if self.known else spec.name or str(model)
         spec, self.whole, self.input, self.scores = _without_interp(spec, settings)
-        self._shapes = {self.input: (settings.batch, 3, settings.size, settings.size)}
         self._spec, self._file = spec, weights
-        self.net = self.make(settings.device, settings.precision)
+        self.net = self.make(settings.device, settings.precision, settings.batch)
         self.weights = str(weights) if weights else "random"
         self.flops = int(describe(self.net.graph)["flops"]) // settings.batch
         self.classes = self.net.blobs[self.scores].shape[1]
         self.mean = np.asarray(self.known.mean if self.known else VOC_MEAN, np.float32)
         self.scale = self.known.scale if self.known else 1.0
 
-    def make(self, device: str, precision: str) -> Net:
+    def make(self, device: str, precision: str, batch: int = 1) -> Net:
         """Return the net on a device, with the same weights each time."""
+        size = self.settings.size
         net = Net(self._spec, TEST, weights=self._file, keep=[self.scores], device=device, precision=precision,
-                  input_shapes=self._shapes, seed=0)
+                  input_shapes={self.input: (batch, 3, size, size)}, seed=0)
         if self._file is None:
             fill_at_random(net)
         return net
@@ -367,7 +367,7 @@ def _check(subject: Subject, images: Sequence[np.ndarray], labels: Sequence[np.n
     net = subject.net
     ours = net.blobs[subject.scores].data[0].astype(np.float64)
     reference = net if net.backend.name == "cpu" else subject.make("cpu", "fp32")
-    subject.fill(reference, images)
+    subject.fill(reference, images[:len(reference.blobs[subject.input].array)])
     reference.forward()
     theirs = reference.blobs[subject.scores].data[0].astype(np.float64)
     expected = subject.labels(reference)[0]

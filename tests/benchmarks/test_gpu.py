@@ -31,8 +31,8 @@ def test_every_part_is_measured_and_compared(device, tmp_path, monkeypatch, caps
     monkeypatch.setitem(yardstick.COPIED, "cuda", 1 << 16)
     monkeypatch.setattr(gpu, "find_torch", lambda: None)
     path = tmp_path / "found.json"
-    assert gpu.main(["--model", str(write_model(tmp_path)), "--size", "65", "--batches", "2", "--precisions",
-                     "fp32,fp16", "--train-batch", "2", "--train-size", "65", "--crf-sizes", "33", "--rounds", "2",
+    assert gpu.main(["--model", str(write_model(tmp_path)), "--size", "33", "--batches", "2", "--precisions",
+                     "fp32,fp16", "--train-batch", "2", "--train-size", "33", "--crf-sizes", "33", "--rounds", "2",
                      "--seconds", "0.01", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     rows = {(row["what"], row["engine"], row.get("batch"), row.get("precision")): row for row in found["rows"]}
