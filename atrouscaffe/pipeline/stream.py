@@ -97,11 +97,16 @@ def stream_labels(backend: Any, images: Iterable[np.ndarray], prepare: Callable[
             slot.done.synchronize()
         return slot.picture.copy()  # type: ignore[union-attr]
 
-    for number, image in enumerate(images):
-        slot = slots[number % len(slots)]
-        if len(flying) > DEPTH:
+    try:
+        for number, image in enumerate(images):
+            slot = slots[number % len(slots)]
+            if len(flying) > DEPTH:
+                yield finish(flying.popleft())
+            start(slot, image)
+            flying.append(slot)
+        while flying:
             yield finish(flying.popleft())
-        start(slot, image)
-        flying.append(slot)
-    while flying:
-        yield finish(flying.popleft())
+    finally:  # who stops early: page-locked memory may be lent to others only when no copy uses it any more
+        with backend.active():
+            inward.synchronize()
+            outward.synchronize()

@@ -244,9 +244,9 @@ class CudaBackend:
             self._device.synchronize()
 
     def memory_budget(self) -> int:
-        """Return how many bytes a net may take: 0.9 of what is free on the device."""
+        """Return how many bytes a net may take: 0.9 of what is free on the device, or kept for use by CuPy."""
         with self.active():
-            return int(0.9 * self._device.mem_info[0])
+            return int(0.9 * (self._device.mem_info[0] + self.xp.get_default_memory_pool().free_bytes()))
 
     def parameters_changed(self) -> None:
         """Say that values of parameters have changed, so that what was derived from them is made anew.

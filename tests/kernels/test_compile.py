@@ -35,12 +35,16 @@ def compiler(major: int) -> Nvrtc:
     pytest.skip(f"needs the packages {packages}")
 
 
+CUPYS = ("-ftz=true", "--device-as-default-execution-space")
+"""Options that CuPy adds."""
+
+
 def compile_text(nvrtc: Nvrtc, text: str, name: str, *options: str) -> str:
     """Return what the compiler said; raise AssertionError where it failed."""
     program = ctypes.c_void_p()
     nvrtc._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
     try:
-        words = [*options, "--std=c++17", *(f"-I{folder}" for folder in nvrtc.includes)]
+        words = [*options, "--std=c++17", *CUPYS, *(f"-I{folder}" for folder in nvrtc.includes)]
         array = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
         failed = nvrtc._library.nvrtcCompileProgram(program, len(words), array)
         log = nvrtc._log(program)

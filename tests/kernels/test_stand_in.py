@@ -456,6 +456,13 @@ def test_waiting_for_the_host_cannot_be_recorded(cupy):
             with pytest.raises(RuntimeError, match="the current stream is capturing, so"):
                 copy()
             stream.end_capture()
+    square = cupy.ones((3, 3), np.float32)
+    for product in (lambda: square @ square, lambda: cupy.matmul(square, square)):
+        with stream:
+            stream.begin_capture()
+            with pytest.raises(NotImplementedError, match="calling cuBLAS"):
+                product()
+            stream.end_capture()
     for wait in (stream.synchronize, cupy.cuda.Device(0).synchronize):
         with stream:
             stream.begin_capture()

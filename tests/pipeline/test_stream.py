@@ -8,6 +8,7 @@ import pytest
 from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.runtime.backend import get_backend
 from tests import stand_in
+from tests.stand_in import streams
 
 
 @pytest.mark.skipif(bool(stand_in.missing()), reason=stand_in.missing() or "-")
@@ -27,3 +28,15 @@ def test_stream_when_work_is_done_early_or_late_then_labels_are_the_same(rng, la
     assert len(found) == len(images)
     for labels, image in zip(found, images):
         np.testing.assert_array_equal(labels, image.max(axis=2))
+
+
+@pytest.mark.skipif(bool(stand_in.missing()), reason=stand_in.missing() or "-")
+def test_stream_when_nobody_wants_more_then_waits_for_its_copies(rng):
+    images = [rng.integers(0, 256, (5, 7, 3), np.uint8) for _ in range(6)]
+    with stand_in.stand_in(late=True):
+        labels = stream_labels(get_backend("cuda"), iter(images), lambda image: image,
+                               lambda there, image: there.max(axis=2))
+        next(labels)
+        assert any(stream.is_non_blocking for stream in streams.waiting())
+        labels.close()
+        assert not any(stream.is_non_blocking for stream in streams.waiting())

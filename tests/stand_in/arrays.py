@@ -485,7 +485,13 @@ def _operators():
         setattr(ndarray, f"__{short}__", binary(ufunc(name)))
     for short, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
         setattr(ndarray, f"__{short}__", unary(ufunc(name)))
-    ndarray.__matmul__ = binary(lambda a, b: compute(lambda: operand(a) @ operand(b), [a, b], views=False))
+    def product(a, b):
+        from tests.stand_in import blas
+
+        blas.refuse_to_be_recorded()
+        return compute(lambda: operand(a) @ operand(b), [a, b], views=False)
+
+    ndarray.__matmul__ = binary(product)
 
 
 _operators()

@@ -98,20 +98,20 @@ def _single(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb
              computeType, algo)
 
 
-def _refuse_to_be_recorded():
+def refuse_to_be_recorded():
     if streams.recording():
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
 
 
 def gemmStridedBatchedEx(*args, **named):
     """CuPy's wrapper."""
-    _refuse_to_be_recorded()
+    refuse_to_be_recorded()
     _product(*args, **named)
 
 
 def gemmEx(*args, **named):
     """CuPy's wrapper."""
-    _refuse_to_be_recorded()
+    refuse_to_be_recorded()
     _single(*args, **named)
 
 

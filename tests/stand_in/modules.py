@@ -17,6 +17,7 @@ from tests.stand_in.kernel import RawModule
 _NEEDS_HOST = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_all", "unique_counts", "unique_inverse",
                "unique_values", "bincount", "extract", "compress", "repeat", "delete", "trim_zeros", "intersect1d",
                "setdiff1d", "setxor1d", "union1d", "histogram", "digitize", "asarray_chkfinite", "place", "putmask"}
+_BY_CUBLAS = {"dot", "inner", "matmul", "tensordot", "vdot"}
 _HOST_RESULTS = {"ndim", "shape", "iscomplexobj", "isrealobj", "isfortran"}
 _WRITES_FIRST = {"put": 0, "fill_diagonal": 0, "place": 0, "putmask": 0, "put_along_axis": 0}
 _VIEWS = {"array_split", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to", "diag",
@@ -47,6 +48,8 @@ def _function(name, parameters):
         inputs = list(arrays_in([*args, *kwargs.values()]))
         if not inputs and name not in _NO_ARRAY_NEEDED:
             raise TypeError(f"cupy.{name}: expected an array of the device")
+        if name in _BY_CUBLAS:
+            blas.refuse_to_be_recorded()
         if name in _NEEDS_HOST:
             streams.refuse_to_be_recorded()
             streams.wait_for_host()

@@ -265,6 +265,11 @@ def stream_of(pointer):
     return stream
 
 
+def waiting():
+    """Return the streams that have work to do."""
+    return list(_waiting)
+
+
 def finish():
     """Do the work of all streams."""
     while _waiting:
