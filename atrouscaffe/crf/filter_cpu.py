@@ -11,10 +11,12 @@ import functools
 
 import numpy as np
 
-from atrouscaffe.crf.vector_cpu import add, fill, load, mul, muladd, peek, store
+from atrouscaffe.crf.vector_cpu import add, fill, load, mul, muladd, peek, prefetch, store
 from atrouscaffe.runtime.jit import jit
 
 __all__ = ["make_blur", "make_merge_rows", "make_slice", "make_splat", "own_weights"]
+
+AHEAD = 24  # copies: how long a row of another chunk takes to arrive
 
 
 @functools.cache
@@ -51,6 +53,8 @@ def make_merge_rows(lanes: int):
     def merge_rows(start, stop, blocks, first, copies, partial, out):
         for v in range(start, stop):
             begin, end = np.int64(peek(first, v)), np.int64(peek(first, v + 1))
+            for c in range(begin, min(end, copies.size - AHEAD)):
+                prefetch(partial, np.int64(peek(copies, c + AHEAD)) * blocks * lanes)
             for b in range(blocks):
                 value = load(partial, (np.int64(peek(copies, begin)) * blocks + b) * lanes, lanes)
                 for c in range(begin + 1, end):

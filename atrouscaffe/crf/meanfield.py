@@ -209,6 +209,8 @@ class _Run:
 
     def __init__(self, field: MeanField, energies: np.ndarray, relax: float, exact: bool,
                  watch: Callable[[int, np.ndarray], bool | None] | None, measure: bool) -> None:
+        from atrouscaffe.crf import meanfield_cpu
+
         self.kernels, self.labels, self.cut, self.points = field.kernels, field.labels, field.cut, field.cut.points
         self.lattices = [kernel.lattice for kernel in self.kernels]
         self.energies, self.relax, self.watch = energies.ravel(), np.float32(relax), watch
@@ -224,8 +226,9 @@ class _Run:
         self.ids = [lattice.ids.astype(self.wide, copy=False) for lattice in self.lattices]
         self.factors = [kernel.factors() for kernel in self.kernels]
         rows = np.array([lattice.row_starts for lattice in self.lattices]).reshape(-1, self.cut.chunks + 1)
-        self.rows_of = np.ascontiguousarray(rows)
-        self.local_size = int(np.diff(rows, axis=1).sum(axis=0).max()) * self.width
+        self.rows_of = np.ascontiguousarray(rows).ravel()
+        self.local_size = (int(np.diff(rows, axis=1).sum(axis=0).max()) * self.width +
+                           meanfield_cpu.work_size(self.width, self.kept.size))
         self.spare: list[np.ndarray] = []  # work space that no thread uses at the moment
 
     def _choose(self, exact: bool) -> None:
@@ -309,7 +312,7 @@ class _Run:
             for column, array in enumerate((self.ids[k], lattice.weights, after, before, lattice.named, self.values[k],
                                             self.partial[k], *odd)):
                 tables[k, column] = 0 if array is None else array.ctypes.data
-        return tables, np.array([lattice.dims + 1 for lattice in self.lattices], np.int64), factors
+        return tables.ravel(), np.array([lattice.dims + 1 for lattice in self.lattices], np.int64), factors
 
     def _pass(self, first: bool, write: bool, splat: bool, figures: np.ndarray) -> None:
         """Make one update of all chunks."""
@@ -328,7 +331,7 @@ class _Run:
             try:
                 local = self.spare.pop()
             except IndexError:
-                local = aligned(self.local_size)
+                local = aligned(self.local_size, zero=True)
             update(*pieces[n], runs, ids, named, tables, taps, factors, self.rows_of, self.blocks, self.energies,
                    self.points, self.kept, self.dropped, self.rest, *settings,
                    local, self.result, figures, first, write, splat, self.measure and not first)

@@ -23,11 +23,13 @@ from atrouscaffe.crf.vector_cpu import (
     less,
     load,
     maximum,
+    memory,
     memory_at,
     minimum,
     mul,
     muladd,
     nan_flags,
+    part,
     peek,
     prefetch,
     store,
@@ -37,12 +39,18 @@ from atrouscaffe.crf.vector_cpu import (
 )
 from atrouscaffe.runtime.jit import jit
 
-__all__ = ["COLUMNS", "GROUP", "make_update", "survey"]
+__all__ = ["COLUMNS", "GROUP", "make_update", "survey", "work_size"]
 
 GROUP = 16  # points worked on side by side; their rows stay in the first-level cache
 COLUMNS = 9  # of the table of addresses, one row a kernel
 IDS, WEIGHTS, AFTER, BEFORE, NAMED, VERTICES, PARTIAL, AHEAD, BEHIND = range(COLUMNS)
 BOTTOM = np.float32(-1e30)  # logit of a label whose energy is +inf
+
+
+@jit
+def work_size(width, kept):
+    """Return how many numbers `update` keeps about a group: its rows, and lines of beliefs and of unaries."""
+    return (2 * width + (kept + 3 + 15) // 16 * 16) * GROUP
 
 
 @jit
@@ -123,23 +131,33 @@ def put(lines, start, target, to, count):
 
 
 @jit(inline="always")
-def stage(count, n, energies, points, kept, unary):
+def announce(n, energies, points, kept, size, dropped, gone, ends):
+    """Ask for what the next run will need from point n on: processors do not guess jumps between lines."""
+    for k in range(size):
+        prefetch(energies, kept[k] * points + n)
+    if ends:
+        for k in range(gone):
+            prefetch(energies, dropped[k] * points + n)
+
+
+@jit(inline="always")
+def stage(count, n, energies, points, kept, size, unary):
     """Write lines of logits ``least - energy`` of points n … n+count-1, and behind them a line of `least`."""
     whole = n + GROUP <= points
     low = fill(np.float32(np.inf), GROUP)
-    for k in range(kept.size):
+    for k in range(size):
         fetch(energies, kept[k] * points + n, count, whole, unary, k * GROUP)
         low = minimum(low, load(unary, k * GROUP, GROUP))
-    for k in range(kept.size):
+    for k in range(size):
         value = maximum(sub(low, load(unary, k * GROUP, GROUP)), fill(BOTTOM, GROUP))
         store(unary, k * GROUP, value)
-    store(unary, kept.size * GROUP, low)
+    store(unary, size * GROUP, low)
 
 
 @jit
-def tally(count, n, points, kept, unary, lines, beliefs, figures):
+def tally(count, n, points, kept, size, unary, lines, beliefs, figures):
     """Add to `figures` what the beliefs before this update and their messages (in `lines`) give."""
-    for k in range(kept.size):
+    for k in range(size):
         for j in range(count):
             q = beliefs[kept[k] * points + n + j]
             if q > 0:
@@ -147,16 +165,16 @@ def tally(count, n, points, kept, unary, lines, beliefs, figures):
                 figures[1] += np.float64(q) * lines[k * GROUP + j]
                 figures[2] += np.float64(q) * math.log(q)
     for j in range(count):
-        figures[0] += unary[kept.size * GROUP + j]
+        figures[0] += unary[size * GROUP + j]
 
 
 @jit
-def gather_rest(count, n, i, energies, points, size, dropped, unary, rest):
+def gather_rest(count, n, i, energies, points, size, dropped, gone, unary, rest):
     """Write the logarithm of the sum over the labels `dropped`, relative to `least`, to `rest`."""
     whole = n + GROUP <= points
     least, work = size * GROUP, (size + 1) * GROUP
     mass = fill(np.float32(0), GROUP)
-    for k in range(dropped.size):
+    for k in range(gone):
         fetch(energies, dropped[k] * points + n, count, whole, unary, work)
         value = maximum(sub(load(unary, least, GROUP), load(unary, work, GROUP)), fill(BOTTOM, GROUP))
         mass = add(mass, exp(value))
@@ -166,50 +184,50 @@ def gather_rest(count, n, i, energies, points, size, dropped, unary, rest):
 
 
 @jit(inline="always")
-def soften(count, n, i, points, kept, unary, lines, rest, relax, beliefs):
+def soften(count, n, i, points, kept, size, gone, unary, lines, rest, relax, beliefs):
     """Turn lines of messages into lines of beliefs.
 
     Where labels were dropped, `rest` holds their joint logit, which takes part as line 0; what stood
     there, and the largest belief of each point, go behind the line of `least` in `unary`.
     """
-    pruned = rest.size > 0
+    pruned = gone > 0
     first = 1 if pruned else 0
     peak = fill(BOTTOM, GROUP)
     if pruned:
-        store(unary, (kept.size + 1) * GROUP, load(lines, 0, GROUP))
+        store(unary, (size + 1) * GROUP, load(lines, 0, GROUP))
         peak = load(rest, i, GROUP)
         store(lines, 0, peak)
-    for k in range(kept.size):
+    for k in range(size):
         value = add(load(unary, k * GROUP, GROUP), load(lines, (first + k) * GROUP, GROUP))
         store(lines, (first + k) * GROUP, value)
         peak = maximum(peak, value)
     mass = fill(np.float32(0), GROUP)
-    for k in range(first + kept.size):
+    for k in range(first + size):
         value = exp(sub(load(lines, k * GROUP, GROUP), peak))
         store(lines, k * GROUP, value)
         mass = add(mass, value)
     most = div(fill(np.float32(1), GROUP), mass)
-    for k in range(first + kept.size):
+    for k in range(first + size):
         store(lines, k * GROUP, mul(load(lines, k * GROUP, GROUP), most))
-    store(unary, (kept.size + 2) * GROUP, most)
+    store(unary, (size + 2) * GROUP, most)
     if relax != np.float32(1):
-        for k in range(kept.size):
+        for k in range(size):
             for j in range(count):
                 old = beliefs[kept[k] * points + n + j]
                 lines[(first + k) * GROUP + j] = old + relax * (lines[(first + k) * GROUP + j] - old)
 
 
 @jit
-def publish(count, n, i, energies, points, kept, dropped, unary, lines, rest, beliefs):
+def publish(count, n, i, energies, points, kept, size, dropped, gone, unary, lines, rest, beliefs):
     """Write a group's beliefs; dropped labels share that of the rest, line 0, by their unaries."""
     whole = n + GROUP <= points
-    first = 1 if dropped.size else 0
-    for k in range(kept.size):
+    first = 1 if gone else 0
+    for k in range(size):
         put(lines, (first + k) * GROUP, beliefs, kept[k] * points + n, count)
-    for k in range(dropped.size):
+    for k in range(gone):
         at = dropped[k] * points + n
         fetch(energies, at, count, whole, unary, 0)
-        value = sub(sub(load(unary, kept.size * GROUP, GROUP), load(unary, 0, GROUP)), load(rest, i, GROUP))
+        value = sub(sub(load(unary, size * GROUP, GROUP), load(unary, 0, GROUP)), load(rest, i, GROUP))
         value = minimum(maximum(value, fill(BOTTOM, GROUP)), fill(np.float32(0), GROUP))
         store(unary, 0, mul(load(lines, 0, GROUP), exp(value)))
         put(unary, 0, beliefs, at, count)
@@ -277,11 +295,11 @@ def splat_group(lanes, taps, blocks, count, i, ids, weights, before, scaled, row
 
 
 @jit(inline="always")
-def collect(lanes, blocks, begin, end, numbers, table, local, base):
+def collect(lanes, blocks, begin, end, numbers, floats, tables, k, local, base):
     """Lay the vertices' rows that a chunk reads side by side, blurred along a last axis if there is one."""
-    vertices, named = memory_at(local, table[VERTICES]), memory_at(numbers, table[NAMED])
-    ahead, behind = memory_at(numbers, table[AHEAD]), memory_at(numbers, table[BEHIND])
-    last = table[AHEAD] != 0
+    vertices, named = memory_at(floats, tables[k * COLUMNS + VERTICES]), memory_at(numbers, tables[k * COLUMNS + NAMED])
+    ahead, behind = memory_at(numbers, tables[k * COLUMNS + AHEAD]), memory_at(numbers, tables[k * COLUMNS + BEHIND])
+    last = tables[k * COLUMNS + AHEAD] != 0
     half = fill(np.float32(0.5), lanes)
     for row in range(begin, end):
         v = np.int64(peek(named, row))
@@ -296,30 +314,30 @@ def collect(lanes, blocks, begin, end, numbers, table, local, base):
 
 
 @jit(inline="always")
-def slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of, local, rows):
+def slice_all(lanes, blocks, c, count, i, ids, floats, kernels, step, tables, taps_of, factors, rows_of, local, rows):
     """Write to `rows` what all kernels' vertices say to the points at places i … i+count-1."""
     for at in range(0, GROUP * blocks * lanes, lanes):
         store(rows, at, fill(np.float32(0), lanes))
     base = np.int64(0)
-    for k in range(taps_of.size):
-        own, weights = memory_at(ids, tables[k, IDS]), memory_at(local, tables[k, WEIGHTS])
-        after, scaled = memory_at(local, tables[k, AFTER]), tables[k, AFTER] != 0
+    for k in range(kernels):
+        own, weights = memory_at(ids, tables[k * COLUMNS + IDS]), memory_at(floats, tables[k * COLUMNS + WEIGHTS])
+        after, scaled = memory_at(floats, tables[k * COLUMNS + AFTER]), tables[k * COLUMNS + AFTER] != 0
         if taps_of[k] == 3:
             slice_group(lanes, 3, blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
         elif taps_of[k] == 6:
             slice_group(lanes, 6, blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
         else:
             slice_group(lanes, taps_of[k], blocks, count, i, own, weights, after, scaled, factors[k], local, base, rows)
-        base += rows_of[k, c + 1] - rows_of[k, c]
+        base += rows_of[k * step + c + 1] - rows_of[k * step + c]
 
 
 @jit(inline="always")
-def splat_all(lanes, blocks, c, count, i, ids, tables, taps_of, rows_of, rows, local):
+def splat_all(lanes, blocks, c, count, i, ids, floats, kernels, step, tables, taps_of, rows_of, rows):
     """Spread `rows` over all kernels' copies of vertices."""
-    for k in range(taps_of.size):
-        own, weights = memory_at(ids, tables[k, IDS]), memory_at(local, tables[k, WEIGHTS])
-        before, scaled = memory_at(local, tables[k, BEFORE]), tables[k, BEFORE] != 0
-        partial, base = memory_at(local, tables[k, PARTIAL]), rows_of[k, c]
+    for k in range(kernels):
+        own, weights = memory_at(ids, tables[k * COLUMNS + IDS]), memory_at(floats, tables[k * COLUMNS + WEIGHTS])
+        before, scaled = memory_at(floats, tables[k * COLUMNS + BEFORE]), tables[k * COLUMNS + BEFORE] != 0
+        partial, base = memory_at(floats, tables[k * COLUMNS + PARTIAL]), rows_of[k * step + c]
         if taps_of[k] == 3:
             splat_group(lanes, 3, blocks, count, i, own, weights, before, scaled, rows, partial, base)
         elif taps_of[k] == 6:
@@ -351,14 +369,14 @@ def make_update(lanes: int, single: bool):
             Where chunks' runs begin, at which place each run begins, and at which point.
         ids, named : empty arrays
             Of the types of the taps' numbers and the vertices' numbers.
-        tables : (kernels, COLUMNS) int64
+        tables : (kernels * COLUMNS,) int64
             Addresses of each kernel's arrays, 0 for what it has not.
         taps_of, factors : (kernels,)
             Taps of a point, and what messages are multiplied by.
-        rows_of : (kernels, chunks + 1)
+        rows_of : (kernels * (chunks + 1),)
             Where each chunk's rows begin.
         local : float32
-            Work space for one chunk's rows of all kernels.
+            Work space: `work_size` numbers, then one chunk's rows of all kernels.
         beliefs : (L * N,) float32
             Receives the new beliefs where `write` says so.
         figures : (chunks, 4) float64
@@ -369,18 +387,25 @@ def make_update(lanes: int, single: bool):
         """
         run_starts, run_places, run_points = cut
         blocks = 1 if single else blocks
-        width, size = lanes * blocks, kept.size
-        unary = np.zeros((size + 3) * GROUP, np.float32)
-        lines, rows = np.zeros(width * GROUP, np.float32), np.zeros(width * GROUP, np.float32)
+        width, size, gone, kernels = lanes * blocks, kept.size, dropped.size, taps_of.size
+        step = rows_of.size // max(1, kernels)
+        # from here on nothing is an array: Numba counts references to arrays at every turn of a loop
+        local = memory(local)
+        lines, rows, unary, local = local, part(local, width * GROUP), part(local, 2 * width * GROUP), part(
+            local, work_size(width, size))
+        ids, named, floats = memory(ids), memory(named), local
+        kept, dropped, energies, beliefs, rest = (memory(kept), memory(dropped), memory(energies), memory(beliefs),
+                                                  memory(rest))
+        tables, taps_of, factors, rows_of = memory(tables), memory(taps_of), memory(factors), memory(rows_of)
         for c in range(begin, end):
             base = np.int64(0)
-            for k in range(taps_of.size):
-                a, z = rows_of[k, c], rows_of[k, c + 1]
+            for k in range(kernels):
+                a, z = rows_of[k * step + c], rows_of[k * step + c + 1]
                 if not first:
-                    collect(lanes, blocks, a, z, named, tables[k], local, base)
+                    collect(lanes, blocks, a, z, named, floats, tables, k, local, base)
                 base += z - a
                 if splat:
-                    partial = memory_at(local, tables[k, PARTIAL])
+                    partial = memory_at(floats, tables[k * COLUMNS + PARTIAL])
                     for at in range(a * width, z * width, lanes):
                         store(partial, at, fill(np.float32(0), lanes))
             for r in range(run_starts[c], run_starts[c + 1]):
@@ -389,25 +414,27 @@ def make_update(lanes: int, single: bool):
                     n = run_points[r] + i - run_places[r]
                     if r + 1 < run_starts[c + 1]:
                         ahead = run_points[r + 1] + i - run_places[r]
-                        for k in range(size):
-                            prefetch(energies, kept[k] * points + ahead)
-                    stage(count, n, energies, points, kept, unary)
+                        announce(ahead, energies, points, kept, size, dropped, gone, first or write)
+                    stage(count, n, energies, points, kept, size, unary)
                     if first:
-                        lines[:] = 0
-                        if dropped.size:
-                            gather_rest(count, n, i, energies, points, size, dropped, unary, rest)
+                        for at in range(0, width * GROUP, GROUP):
+                            store(lines, at, fill(np.float32(0), GROUP))
+                        if gone:
+                            gather_rest(count, n, i, energies, points, size, dropped, gone, unary, rest)
                     else:
-                        slice_all(lanes, blocks, c, count, i, ids, tables, taps_of, factors, rows_of, local, rows)
+                        slice_all(lanes, blocks, c, count, i, ids, floats, kernels, step, tables, taps_of, factors,
+                                  rows_of, local, rows)
                         transpose(GROUP, width, rows, lines)
                     if measure:
-                        tally(count, n, points, kept, unary, lines, beliefs, figures[c])
-                    soften(count, n, i, points, kept, unary, lines, rest, relax, beliefs)
+                        tally(count, n, points, kept, size, unary, lines, beliefs, figures[c])
+                    soften(count, n, i, points, kept, size, gone, unary, lines, rest, relax, beliefs)
                     if write:
-                        publish(count, n, i, energies, points, kept, dropped, unary, lines, rest, beliefs)
-                    if dropped.size:
+                        publish(count, n, i, energies, points, kept, size, dropped, gone, unary, lines, rest, beliefs)
+                    if gone:
                         figures[c, 3] = max(figures[c, 3], bound(count, size, unary, lines, slack))
                     if splat:
                         transpose(width, GROUP, lines, rows)
-                        splat_all(lanes, blocks, c, count, i, ids, tables, taps_of, rows_of, rows, local)
+                        splat_all(lanes, blocks, c, count, i, ids, floats, kernels, step, tables, taps_of, rows_of,
+                                  rows)
 
     return update

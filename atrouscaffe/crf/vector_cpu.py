@@ -19,8 +19,8 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-__all__ = ["Vector", "add", "div", "exp", "fill", "less", "load", "maximum", "memory_at", "minimum", "mul",
-           "muladd", "nan_flags", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
+__all__ = ["Vector", "add", "div", "exp", "fill", "less", "load", "maximum", "memory", "memory_at", "minimum",
+           "mul", "muladd", "nan_flags", "part", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -157,6 +157,26 @@ def memory_at(typingctx, sample, address):
         return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
 
     return types.CPointer(sample.dtype)(sample, types.int64), code
+
+
+@intrinsic
+def memory(typingctx, array):
+    """Return what a contiguous array holds, as `memory_at` does: it is passed on without being counted."""
+
+    def code(context, builder, signature, args):
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), code
+
+
+@intrinsic
+def part(typingctx, held, offset):
+    """Return memory from element `offset` on."""
+
+    def code(context, builder, signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return held(held, types.intp), code
 
 
 @intrinsic
