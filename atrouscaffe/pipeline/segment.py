@@ -10,7 +10,7 @@ import numpy as np
 
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.voc import class_names
-from atrouscaffe.errors import ArgumentError
+from atrouscaffe.errors import ArgumentError, DeviceError
 from atrouscaffe.execution import RecordedPass
 from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.net import Net
@@ -145,6 +145,7 @@ class Segmenter:
         self._mean_there = self.net.backend.asarray(self.mean.reshape(-1))
         self._recorded: RecordedPass | None = None
         self._ran: tuple[int, int] | None = None
+        self._records = True
 
     # -- making ---------------------------------------------------------------------------------
 
@@ -342,16 +343,23 @@ class Segmenter:
         return self._tiled(padded, tile)
 
     def _run(self, size: tuple[int, int]) -> Any:
-        """Run the net on what its input holds; a second time at the same size on a device, as a recorded graph."""
+        """Run the net on what its input holds; a second time at the same size on a device, recorded where it can be."""
         for name in self.deploy.dims:
             self.net.blobs[name].data[...] = np.reshape(size, (1, 1, 1, 2))
         if self.net.backend.name == "cpu":
             self.net.forward()
         elif self._recorded is not None and self._recorded.valid:
             self._recorded.replay()
-        elif self._ran == self._size:
-            self._recorded = self.net.record()
-            self._recorded.replay()
+        elif self._ran == self._size and self._records:
+            try:
+                self._recorded = self.net.record()
+            except DeviceError as error:
+                if "cannot be recorded" not in str(error):
+                    raise
+                self._records = False  # a layer looks at values, as DenseCRF at the image's size
+                self.net.run()
+            else:
+                self._recorded.replay()
         else:
             self.net.run()
             self._ran = self._size

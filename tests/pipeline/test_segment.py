@@ -274,6 +274,18 @@ def test_a_dense_crf_layer_at_the_end_gives_the_probabilities(net, oracle):
     assert np.array_equal(result.labels, beliefs.argmax(0))
 
 
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_a_layer_that_looks_at_values_when_sizes_repeat_then_is_launched_every_time(device, oracle):
+    folder = oracle / "nets" / "v2_deeplab_largefov_deploy"
+    files = folder / "net.prototxt", folder / "weights.caffemodel"
+    images = [photo(50, 61, seed=i) for i in range(4)]
+    ours, theirs = (Segmenter(*files, where, mean=MEAN) for where in (device, "cpu"))
+    for image, labels in zip(images, ours.stream(images), strict=True):
+        ordered = np.sort(theirs(image).probabilities, 0)
+        clear = ordered[-1] - ordered[-2] > 1e-3
+        assert (labels == theirs(image).labels)[clear].all() and clear.mean() > 0.8
+
+
 def test_results_stay_when_the_next_image_comes(finite_weights):
     segmenter = Segmenter(finite(), finite_weights, mean=MEAN)
     first = segmenter(photo(33, 41, seed=1))
