@@ -68,3 +68,10 @@ def test_folder_that_cannot_be_written_warns_and_works(run, tmp_path):
     hits, errors = run(blocked)
     assert hits == 0
     assert "ATROUSCAFFE_CACHE_DIR" in errors
+
+
+def test_functions_of_one_factory_have_names_of_their_own():
+    """By equal names Numba took one for the other where different processes had cached them."""
+    from atrouscaffe.crf.filter_cpu import make_blur
+
+    assert make_blur(8).py_func.__qualname__ != make_blur(16).py_func.__qualname__
