@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_device_options(parser)
     parser.add_argument("--model", action="append", default=[], metavar="NET",
-                        help="model of the paper, or deploy prototxt; may be repeated (deeplab-4x4, deeplab-largefov)")
+                        help="model of the paper, or deploy prototxt; may be repeated (deeplab, deeplab-largefov)")
     parser.add_argument("--weights", action="append", default=[], metavar="[NET=]FILE",
                         help="caffemodel; without one weights are random, which changes no time but the CRF's")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a pass (1)")

@@ -20,6 +20,7 @@ from atrouscaffe.data.image import decode_image, read_bytes, resize_image
 from atrouscaffe.data.palette import encode_labels
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.formats.atomic import atomic_write
+from atrouscaffe.formats.prototxt import parse_net, read_net
 from atrouscaffe.graph.graph import Graph
 from atrouscaffe.graph.report import describe
 from atrouscaffe.net import Net
@@ -27,15 +28,19 @@ from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
 from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.paper import METHODS, paper_numbers
-from atrouscaffe.pipeline.registry import VOC_MEAN, KnownModel, net_and_model, shipped_weights
-from atrouscaffe.pipeline.speed import fill_at_random
+from atrouscaffe.pipeline.registry import VOC_MEAN, KnownModel, find_prototxt, net_and_model, shipped_weights
+from atrouscaffe.pipeline.speed import TRAIN_VARIABLES, fill_at_random
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.spec import TEST, NetSpec
 
 __all__ = ["DEFAULT_MODELS", "Picture", "Settings", "Subject", "benchmark", "measured", "synthetic_picture"]
 
-DEFAULT_MODELS = ("deeplab-4x4", "deeplab-largefov")
+DEFAULT_MODELS = ("deeplab", "deeplab-largefov")
 """The net of the paper's sentence on 8 frames a second (4x4 kernels, 4096 channels), and the one that it recommends."""
+
+AS_TRAINED = "deeplab"
+"""The sentence speaks of the geometry in which this net is trained, 306x306 pixels to 39x39 scores; its test net pads
+its poolings otherwise, and makes 41x41."""
 STAGES = ("decode", "net", "upsample", "CRF", "write")
 
 
@@ -125,7 +130,10 @@ class Subject:
         weights = weights or shipped_weights(self.known)
         self.settings = settings
         self.name = METHODS.get(self.known.name, self.known.name) if self.known else spec.name or str(model)
-        spec, self.whole, self.input, self.scores = _without_interp(spec, settings)
+        if self.known and self.known.name == AS_TRAINED:
+            spec, self.whole, self.input, self.scores = _as_trained(self.known.name, settings)
+        else:
+            spec, self.whole, self.input, self.scores = _without_interp(spec, settings)
         self._spec, self._file = spec, weights
         self.net = self.make(settings.device, settings.precision, settings.batch)
         self.weights = str(weights) if weights else "random"
@@ -200,6 +208,17 @@ def _without_interp(spec: NetSpec, settings: Settings) -> tuple[NetSpec, tuple[i
     if last.spec.type == "Interp":
         return (dataclasses.replace(spec, layers=spec.layers[:-1]), whole, deploy.input, last.spec.bottoms[0])
     return spec, whole, deploy.input, last.spec.tops[0]
+
+
+def _as_trained(name: str, settings: Settings) -> tuple[NetSpec, tuple[int, int], str, str]:
+    """Return a net of the paper in the geometry of its training, as `_without_interp` does."""
+    spec = read_net(find_prototxt(name).with_name("train.prototxt"), variables={"NET_ID": name, **TRAIN_VARIABLES})
+    shape = " ".join(f"dim: {n}" for n in (settings.batch, 3, settings.size, settings.size))
+    pixels = parse_net(f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {shape} }} }} }}')
+    trunk = tuple(layer for layer in spec.layers if layer.tops and "label" not in (*layer.bottoms, *layer.tops)
+                  and "label_shrink" not in layer.bottoms)
+    return (dataclasses.replace(spec, layers=(*pixels.layers, *trunk)), (settings.size, settings.size), "data",
+            trunk[-1].tops[0])
 
 
 # -- measuring --------------------------------------------------------------------------------------
@@ -383,7 +402,7 @@ def _paper(known: KnownModel | None) -> dict[str, Any]:
     speed, rows = paper_numbers()["speed"], {row["method"]: row for row in paper_numbers()["table2"]}
     found: dict[str, Any] = {"gpu": speed["gpu"], "crf_seconds": speed["crf_seconds_per_image"]}
     name = known.name if known else ""
-    if name in ("deeplab", "deeplab-4x4"):
+    if name == AS_TRAINED:
         found["net_images_per_second"] = speed["test_dcnn_fps"]
     elif name == "deeplab-largefov":  # not published: as much faster as it trains
         ratio = (rows["DeepLab-CRF-LargeFOV"]["training_images_per_s"]

@@ -23,6 +23,9 @@ from atrouscaffe.spec import TEST, TRAIN, LayerSpec, NetSpec
 
 __all__ = ["TrainingStep", "fill_at_random", "fit_side", "forward_seconds", "geometry", "sized_net", "training_seconds"]
 
+TRAIN_VARIABLES = {"DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug", "NUM_LABELS": "21"}
+"""What the training nets of `prototxt/` want to be told beside their name, as on VOC."""
+
 STEP = 8
 TILE = 1 << 20
 PIXEL_RANGE = 50  # of photographs with the mean subtracted
@@ -122,8 +125,7 @@ class TrainingStep:
             raise ArgumentError("precision: expected 'fp32' or 'tf32' for training, got 'fp16'; --no-train-speed "
                                 "leaves the training out")
         path = find_prototxt(model).with_name("train.prototxt")
-        spec = read_net(path, variables={"NET_ID": model, "DATA_ROOT": "", "EXP": "voc12", "TRAIN_SET": "train_aug",
-                                         "NUM_LABELS": "21"})
+        spec = read_net(path, variables={"NET_ID": model, **TRAIN_VARIABLES})
         source = spec.layers[0]
         self.data, self.label = source.tops[:2]
         written = source.fields.transform_param.crop_size

@@ -61,7 +61,7 @@ def test_weights_of_a_file_are_run(run, tmp_path) -> None:
 
 @pytest.mark.parametrize(("words", "error"), [
     (("--precision", "fp16"), "expected 'fp32' on device 'cpu'"), (("--repeats", "0"), "repeats: expected at least 1"),
-    (("--weights", "deeplab=x"), "--weights: expected NET=FILE for one of deeplab-4x4, deeplab-largefov"),
+    (("--weights", "deeplab-4x4=x"), "--weights: expected NET=FILE for one of deeplab, deeplab-largefov"),
     (("--model", "small.prototxt", "--images", "no.jpg"), "no.jpg"), (("--model", "no.prototxt"), "no.prototxt")])
 def test_mistakes_are_one_paragraph(run, words, error) -> None:
     done = run("--no-peak", *words)
