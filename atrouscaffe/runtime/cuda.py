@@ -57,6 +57,9 @@ def load_cupy() -> Any:
         text = str(error.__cause__ or error).strip().split("\n")[0]  # CuPy's own text begins with a line of signs
         raise DeviceError(f"device 'cuda': CuPy is installed and cannot be loaded: {text}; only one of the "
                               f"packages cupy, cupy-cuda12x and cupy-cuda13x may be installed; {INSTALL}") from error
+    except OSError as error:  # it makes a folder for compiled kernels when it is loaded
+        raise DeviceError(f"device 'cuda': CuPy is installed and cannot be loaded: {error}; set CUPY_CACHE_DIR to a "
+                          "folder that may be written to") from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def probe() -> Probe:
         cupy.zeros(1024, np.float32).sum().item()
     except Exception as error:  # whatever a broken installation raises is the finding
         return Probe("failing", f"device 'cuda': {names[0]} is there and its first use failed: "
-                     f"{str(error).strip().splitlines()[0]}", *facts)
+                     f"{(str(error).strip() or type(error).__name__).splitlines()[0]}", *facts)
     return Probe("ready", names[0], *facts)
 
 
@@ -213,14 +216,15 @@ class CudaBackend:
             raise BudgetError(f"device {self.name!r}: out of memory, {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
                               f"free ({error}){planned}; use a smaller input or batch, or keep fewer blobs "
                               "(keep=[...])") from error
-        except RuntimeError as error:
+        except (RuntimeError, ImportError) as error:
             reason = _reason(error, f"device {self.name!r}")
             if reason is None:
                 raise
             raise DeviceError(reason) from error
         except cuda.compiler.CompileException as error:
-            text = str(error).strip().splitlines()
-            raise DeviceError(f"device {self.name!r}: a kernel did not compile for this device: {text[-1]}; "
+            lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+            line = next((line.strip() for line in lines if "error" in line), lines[0])
+            raise DeviceError(f"device {self.name!r}: a kernel did not compile for this device: {line}; "
                               "`atrouscaffe doctor` says what is installed") from error
 
     def asarray(self, values: Any, dtype: Any = None) -> Any:
@@ -267,18 +271,18 @@ class CudaBackend:
         self.parameters_changed()
 
 
-def _reason(error: RuntimeError, device: str) -> str | None:
+def _reason(error: Exception, device: str) -> str | None:
     """Return what is the matter where an error is CUDA's, or CuPy's on the way there; else None."""
     text = str(error)
     if isinstance(error, AtrousCaffeError):
         return None
-    if "captur" in text.lower():  # CuPy refuses some work itself, by errors of no class of its own
+    if "stream" in text.lower() and "captur" in text.lower():  # some CuPy raises without a class for it
         return f"recording: work that waits for the host, or copies from or to it, cannot be recorded ({text})"
     if {cls.__name__ for cls in type(error).__mro__} & {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
         return f"{device} failed: {text}; after such a failure the process must be started again"
-    if "libnvrtc" in text or "CUDA headers" in text or "CUDA root" in text:
+    if any(words in text for words in ("libnvrtc", "libcublas", "CUDA headers", "CUDA root")):
         line = text.strip().split("\n")[0]
-        return f"{device}: what CuPy compiles kernels with is missing: {line}; {INSTALL}"
+        return f"{device}: a part of CUDA that CuPy uses is missing: {line}; {INSTALL}"
     return None
 
 

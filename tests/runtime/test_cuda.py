@@ -72,6 +72,9 @@ def test_probe_tells_the_states_of_an_installation_apart(fake, monkeypatch):
     (None, "not installed", "not installed.*pip install"),
     ('raise ImportError("libcublas.so.12: cannot open shared object file")', "cannot be loaded",
      "cannot be loaded.*libcublas.*only one of"),
+    ('raise PermissionError(13, "Permission denied", "/home/x/.cupy")', "cannot be loaded", "CUPY_CACHE_DIR"),
+    ('raise ImportError("===\\nFailed to import CuPy.") from ImportError("libnvrtc.so.13: no such file")',
+     "cannot be loaded", "cannot be loaded: libnvrtc"),
     ("import nvidia_that_is_not_there", "cannot be loaded", "nvidia_that_is_not_there.*install it again")])
 def test_cupy_when_missing_or_broken_then_the_error_says_what_to_install(tmp_path, monkeypatch, package, state, match):
     if package is None and importlib.util.find_spec("cupy"):
@@ -182,15 +185,17 @@ def test_cublas_when_it_fails_in_a_recording_then_the_status_is_told(fake):
 
 @pytest.mark.parametrize(("text", "match"), [
     ("CUBLAS_STATUS_ALLOC_FAILED", "failed: CUBLAS"), ("Failed to find CUDA headers. Please ...", "pip install"),
-    ("CuPy failed to load libnvrtc.so.13: OSError: ...", "pip install")])
+    ("CuPy failed to load libnvrtc.so.13: OSError: ...", "libnvrtc.*pip install"),
+    ('Failure finding "libcublas.so.13": No such file', "libcublas.*pip install")])
 def test_errors_on_the_way_to_cuda_are_the_devices(fake, text, match):
     backend = get_backend("cuda")
-    cls = fake.cuda.cublas.CUBLASError if text.startswith("CUBLAS") else None
+    kinds = {"CUBLAS": lambda: fake.cuda.cublas.CUBLASError(3, text), "Failur": lambda: ImportError(text)}
     with pytest.raises(DeviceError, match=match), backend.active():
-        raise cls(3, text) if cls else RuntimeError(text)
-    with pytest.raises(RuntimeError, match="ours") as caught, backend.active():
-        raise RuntimeError("ours")
-    assert not isinstance(caught.value, DeviceError)
+        raise kinds.get(text[:6], lambda: RuntimeError(text))()
+    for ours in (RuntimeError("what a layer of the user's raises"), ImportError("no module named theirs")):
+        with pytest.raises(type(ours)) as caught, backend.active():
+            raise ours
+        assert caught.value is ours
 
 
 def test_cached_form_lasts_until_parameters_change(device):
@@ -272,3 +277,12 @@ def test_recording_when_memory_runs_out_then_frees_nothing_that_was_recorded():
             Recording(backend, work)
         with backend.active():
             work()
+
+
+@pytest.mark.parametrize(("log", "match"), [
+    ('im2col.cu(3): error: identifier "x" is undefined\n\n1 error detected in the compilation of "im2col.cu".\n',
+     'im2col.cu.3.: error: identifier "x" is undefined; `atrouscaffe doctor`'), ("", "no reason given")])
+def test_kernel_that_does_not_compile_is_told_by_its_first_error(fake, log, match):
+    backend = get_backend("cuda")
+    with pytest.raises(DeviceError, match=match), backend.active():
+        raise fake.cuda.compiler.CompileException(log, "", "im2col.cu", ())
