@@ -51,7 +51,6 @@ class RecordedPass:
 
         self._execution = execution
         last = len(execution.graph.nodes) - 1
-        execution.forward(0, last)
         self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
         self._places, self._moves = self._now(), moves()
 

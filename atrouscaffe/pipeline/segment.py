@@ -351,6 +351,7 @@ class Segmenter:
         elif self._recorded is not None and self._recorded.valid:
             self._recorded.replay()
         elif self._ran == self._size and self._records:
+            self._recorded = None  # whose memory the next may need
             try:
                 self._recorded = self.net.record()
             except DeviceError as error:
