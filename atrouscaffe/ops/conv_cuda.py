@@ -31,7 +31,8 @@ from atrouscaffe.ops.depthwise_cuda import depthwise_forward, depthwise_transpos
 from atrouscaffe.ops.im2col import geo_of, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
-from atrouscaffe.runtime.cuda import cached, current, gemm, recording
+from atrouscaffe.runtime.cublas import gemm
+from atrouscaffe.runtime.cuda import cached, current, recording
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_packed", "conv_transpose",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.ops.conv_cuda import add_bias, to_half
-from atrouscaffe.runtime.cuda import cached, current, gemm
+from atrouscaffe.runtime.cublas import gemm
+from atrouscaffe.runtime.cuda import cached, current
 
 __all__ = ["inner_product", "inner_product_data_gradient", "inner_product_weight_gradient"]
 

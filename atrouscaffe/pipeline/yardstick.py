@@ -46,7 +46,7 @@ def peak_flops(backend: Any, repeats: int = 5) -> float:
         a, b = (np.random.default_rng(i).standard_normal((side, side), np.float32) for i in (0, 1))
         c = np.empty((side, side), np.float32)
         return 2 * side**3 / _fastest(backend, lambda: np.matmul(a, b, out=c), repeats)
-    from atrouscaffe.runtime.cuda import gemm
+    from atrouscaffe.runtime.cublas import gemm
 
     with backend.active():
         operand = np.float16 if backend.precision == "fp16" else np.float32

@@ -8,7 +8,6 @@ meet only where arrays are copied.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib
 import importlib.util
@@ -22,10 +21,9 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError, BudgetError, DeviceError
-from atrouscaffe.runtime.cublas import DirectBlas, load_cublas, workspace_bytes
 
-__all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "dotted", "gemm", "load_cupy",
-           "milliseconds", "probe", "recording"]
+__all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current", "dotted", "load_cupy",
+           "milliseconds", "probe", "recorder", "recording"]
 
 PRECISIONS = ("fp32", "tf32", "fp16")
 """What the operands of matrix products are rounded to; sums and blobs are float32 in all three."""
@@ -306,69 +304,6 @@ def cached(kind: Any, array: Any, make: Callable[[], Any]) -> Any:
     return entry[1]
 
 
-# -- matrix products --------------------------------------------------------------------------------
-
-
-def gemm(a: Any, b: Any, c: Any, *, trans_a: bool = False, trans_b: bool = False, add: bool = False) -> None:
-    """Write ``c = a b``, or add it to `c`, by cuBLAS.
-
-    Parameters
-    ----------
-    a : (M, K) or (B, M, K) array
-        float16, float32 or float64; (K, M) with `trans_a`. One matrix serves a whole batch.
-    b : (K, N) or (B, K, N) array
-        Of a's type; (N, K) with `trans_b`.
-    c : (M, N) or (B, M, N) array, written
-        float32 for float16 and float32 operands, float64 for float64. Rows may be further apart than
-        they are long.
-    trans_a, trans_b, add : bool
-    """
-    cupy = load_cupy()
-    blas, api = cupy.cuda.cublas, cupy.cuda.runtime
-    calls = _direct(blas) if recording() else blas
-    kinds = {np.dtype(np.float16): api.CUDA_R_16F, np.dtype(np.float32): api.CUDA_R_32F,
-             np.dtype(np.float64): api.CUDA_R_64F}
-    m, n = c.shape[-2:]
-    k = a.shape[-2] if trans_a else a.shape[-1]
-    if not m or not n:
-        return
-    backend = current()
-    if c.dtype == np.float64:
-        scalar, compute = ctypes.c_double, blas.CUBLAS_COMPUTE_64F
-    else:
-        tf32 = backend is not None and backend.precision == "tf32" and a.dtype == np.float32
-        scalar, compute = ctypes.c_float, blas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else blas.CUBLAS_COMPUTE_32F
-    one, beta = scalar(1), scalar(1 if add else 0)
-    # cuBLAS counts by columns: our rows are its columns, so c's transpose = b's transpose times a's.
-    first = (blas.CUBLAS_OP_T if trans_b else blas.CUBLAS_OP_N, blas.CUBLAS_OP_T if trans_a else blas.CUBLAS_OP_N,
-             n, m, k, ctypes.addressof(one))
-    handle = cupy.cuda.device.get_cublas_handle()
-    operands = [(array.data.ptr, kinds[array.dtype], _leading(array)) for array in (b, a, c)]
-    if c.ndim == 2:
-        calls.gemmEx(handle, *first, *operands[0], *operands[1], ctypes.addressof(beta), *operands[2], compute,
-                     blas.CUBLAS_GEMM_DEFAULT)
-        return
-    steps = [array.strides[0] // array.itemsize if array.ndim == 3 else 0 for array in (b, a, c)]
-    calls.gemmStridedBatchedEx(handle, *first, *operands[0], steps[0], *operands[1], steps[1], ctypes.addressof(beta),
-                               *operands[2], steps[2], len(c), compute, blas.CUBLAS_GEMM_DEFAULT)
-
-
-def _direct(blas: Any) -> DirectBlas:
-    """Return what multiplies on the current stream while it records."""
-    recorder = getattr(_local, "recorder", None)
-    lent = None if recorder is None else recorder.workspace()
-    return DirectBlas(load_cublas(blas.__file__), load_cupy().cuda.get_current_stream().ptr, lent)
-
-
-def _leading(array: Any) -> int:
-    """Return the distance between rows in elements; the numbers of a row must lie side by side."""
-    if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
-        raise DeviceError(f"gemm: expected rows without gaps, got shape {array.shape} with strides {array.strides}")
-    if array.shape[-2] == 1:
-        return array.shape[-1]
-    return array.strides[-2] // array.itemsize
-
-
 # -- time -------------------------------------------------------------------------------------------
 
 
@@ -393,6 +328,16 @@ def recording() -> bool:
 
 
 # -- recorded work ----------------------------------------------------------------------------------
+
+
+def recorder() -> Recording | None:
+    """Return the recording that this thread makes, if any."""
+    return getattr(_local, "recorder", None)
+
+
+def workspace_bytes(capability: tuple[int, int]) -> int:
+    """Return how much memory cuBLAS recommends to lend it on a device of this compute capability."""
+    return 32 << 20 if (9, 0) <= capability < (12, 0) else 12 << 20 if capability >= (12, 0) else 4 << 20
 
 
 def _take(cuda: Any, size: int) -> Any:

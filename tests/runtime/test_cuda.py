@@ -11,10 +11,10 @@ import pytest
 
 from atrouscaffe import TEST, Net
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
-from atrouscaffe.runtime import cuda as engine
+from atrouscaffe.runtime import cublas as engine
 from atrouscaffe.runtime.backend import get_backend, module_of, on_device
-from atrouscaffe.runtime.cublas import DirectBlas
-from atrouscaffe.runtime.cuda import Recording, cached, gemm, load_cupy, probe
+from atrouscaffe.runtime.cublas import DirectBlas, gemm
+from atrouscaffe.runtime.cuda import Recording, cached, load_cupy, probe
 from tests import stand_in as stand_in_package
 from tests.stand_in import stand_in
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from atrouscaffe.runtime import cuda as engine
+from atrouscaffe.runtime import cublas as engine
 from tests.stand_in import blas, memory, modules, streams
 from tests.stand_in.errors import Fault
 from tests.stand_in.kernel import compiler
