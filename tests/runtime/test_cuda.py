@@ -166,7 +166,7 @@ def test_gemm_when_recorded_then_equals_itself(device, rng):
     with backend.active():
         c.fill(0)
     recording.replay()
-    np.testing.assert_array_equal(backend.to_numpy(c), product)
+    np.testing.assert_allclose(backend.to_numpy(c), product, rtol=1e-5, atol=1e-5)  # cuBLAS may go another way
     np.testing.assert_allclose(backend.to_numpy(one), 2 * product[1], rtol=1e-5, atol=1e-5)
 
 
