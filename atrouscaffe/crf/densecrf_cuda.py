@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.crf.densecrf import DenseCRF
 from atrouscaffe.crf.lattice_cuda import DeviceLattice, image_lattice, position_lattice
 from atrouscaffe.crf.meanfield import Outcome
 from atrouscaffe.crf.meanfield_cuda import DeviceField, DeviceKernel
+from atrouscaffe.crf.model import Model
 from atrouscaffe.errors import ArgumentError, DeviceError
 from atrouscaffe.runtime.backend import get_backend, module_of
 from atrouscaffe.runtime.cuda import current
@@ -20,11 +20,12 @@ from atrouscaffe.runtime.kernels import launch
 __all__ = ["DeviceCRF", "energies_of_scores"]
 
 
-class DeviceCRF(DenseCRF):
+class DeviceCRF(Model):
     """What ``DenseCRF(..., device="cuda")`` is: lattices and mean field on a CUDA device.
 
-    Methods and arguments are those of `DenseCRF`; unaries, images and features may also be arrays of the
-    device. All labels are kept, whatever `exact` says. Memory is what the device has: no budget is kept.
+    Methods and arguments are those of `atrouscaffe.crf.densecrf.DenseCRF`; unaries, images and features may
+    also be arrays of the device. All labels are kept, whatever `exact` says. Memory is what the device has: no
+    budget is kept.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class DeviceCRF(DenseCRF):
             return values
         return self.backend.asarray(super()._values(values, name))
 
-    def set_unary(self, unary: Any) -> DenseCRF:
+    def set_unary(self, unary: Any) -> Model:
         """Replace the energies by others of the same shape; kernels and their lattices stay."""
         xp = self.backend.xp
         with self.backend.active():
@@ -101,7 +102,6 @@ class DeviceCRF(DenseCRF):
         if self._field is None:
             self._field = DeviceField(self.kernels, self.labels, self.points)
         return self._field
-
 
     def beliefs(self, iterations: int, *, relax: float = 1.0) -> Any:
         """Return Q after `iterations` updates, (L, \\*shape) float32 on the device."""

@@ -25,15 +25,14 @@ import numpy as np
 
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import conv_nd
-from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
+from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
 from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient", "is_direct"]
+__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
 
-DIRECT_CHANNELS = 4  # up to as many channels a group (in and out), compiled loops beat matrix products
 FEWEST_TASKS = 4
 WANTED_TASKS = 8
 LEAST_PIXELS = 64
@@ -258,11 +257,6 @@ def _positive(values: np.ndarray) -> None:
 
 def _is_pointwise(windows: Sequence[Window]) -> bool:
     return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
-
-
-def is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
-    """Whether groups have so few channels, in and out, that loops beat matrix products."""
-    return group > 1 and weight.shape[1] <= DIRECT_CHANNELS and outputs // group <= DIRECT_CHANNELS
 
 
 def _plane_blocks(shape: Sequence[int]) -> list[tuple[int, int]]:

@@ -25,10 +25,9 @@ import numpy as np
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.choice_cuda import choose, known_choice
-from atrouscaffe.ops.conv import is_direct
 from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
 from atrouscaffe.ops.depthwise_cuda import depthwise_forward, depthwise_transpose, depthwise_weight_gradient
-from atrouscaffe.ops.im2col import geo_of, taps_of
+from atrouscaffe.ops.im2col import geo_of, is_direct, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.cublas import gemm

@@ -21,9 +21,10 @@ from atrouscaffe.ops.im2col_cpu import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["Geo", "col2im", "flatten_windows", "fold", "geo_of", "im2col", "padded", "taps_of", "unfolded"]
+__all__ = ["Geo", "col2im", "flatten_windows", "fold", "geo_of", "im2col", "is_direct", "padded", "taps_of", "unfolded"]
 
 Geo = tuple[int, int, int, int, int, int, int, int]
+DIRECT_CHANNELS = 4
 
 
 def geo_of(windows: Sequence[Window]) -> Geo:
@@ -38,6 +39,11 @@ def taps_of(windows: Sequence[Window]) -> int:
     for window in windows:
         taps *= window.kernel
     return taps
+
+
+def is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
+    """Whether groups have so few channels, in and out, that loops beat matrix products."""
+    return group > 1 and weight.shape[1] <= DIRECT_CHANNELS and outputs // group <= DIRECT_CHANNELS
 
 
 def flatten_windows(array: np.ndarray, windows: Sequence[Window]) -> tuple[np.ndarray, tuple[Window, ...]]:

@@ -8,7 +8,10 @@ import numpy as np
 
 from atrouscaffe.errors import DataError
 
-__all__ = ["image_labels", "read_labels"]
+__all__ = ["LARGEST_LOSS", "image_labels", "read_labels"]
+
+LARGEST_LOSS = -float(np.log(np.finfo(np.float32).tiny))
+"""Caffe clamps probabilities at FLT_MIN before it takes their logarithm."""
 
 LUMINANCE = frozenset({14, 15, 19, 33, 34, 37, 38, 52, 53, 57, 72, 75, 76, 89, 90, 94, 108, 109, 112, 113, 127,
                        128, 132, 133, 147, 150, 151, 220})

@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.ops.elementwise import over_tiles
+from atrouscaffe.ops.labels import LARGEST_LOSS
 from atrouscaffe.runtime.backend import on_device
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "soft_cross_entropy", "soft_cross_entropy_grad", "softmax",
            "softmax_grad"]
-
-LARGEST_LOSS = -float(np.log(np.finfo(np.float32).tiny))
-"""Caffe clamps probabilities at FLT_MIN before it takes their logarithm."""
-
 
 def _softmax_tile(x: Any, out: Any) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True), out=out)

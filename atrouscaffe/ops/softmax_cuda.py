@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.ops.softmax import LARGEST_LOSS
+from atrouscaffe.ops.labels import LARGEST_LOSS
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.kernels import BLOCK, launch
 

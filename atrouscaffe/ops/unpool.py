@@ -13,10 +13,10 @@ from atrouscaffe.errors import DataError
 from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import parallel
 
-__all__ = ["unpool", "unpool_backward", "wrong_mask"]
+__all__ = ["unpool", "unpool_backward"]
 
 
-def wrong_mask(low: float, high: float, pixels: int) -> DataError:
+def _wrong_mask(low: float, high: float, pixels: int) -> DataError:
     """Return the error of a mask whose smallest and largest value are no places."""
     return DataError(f"bottom[1] (mask): expected indices 0 to {pixels - 1}, got {low:g} to {high:g}; the output must "
                      "be as large as the input of the mask's pooling")
@@ -25,7 +25,7 @@ def wrong_mask(low: float, high: float, pixels: int) -> DataError:
 def _places(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Return the mask as indices (planes, size), checked."""
     if mask.size and not (mask.min() >= 0 and mask.max() < pixels):  # also false for NaN
-        raise wrong_mask(mask.min(), mask.max(), pixels)
+        raise _wrong_mask(mask.min(), mask.max(), pixels)
     return mask.reshape(mask.shape[0] * mask.shape[1], -1).astype(np.intp)
 
 
@@ -46,7 +46,8 @@ def unpool(x: Any, mask: Any, y: Any) -> None:
     if on_device(x):
         from atrouscaffe.ops import unpool_cuda
 
-        unpool_cuda.unpool(x, mask, y)
+        if not unpool_cuda.unpool(x, mask, y):
+            raise _wrong_mask(float(mask.min()), float(mask.max()), y.shape[2] * y.shape[3])
         return
     planes = y.reshape(y.shape[0] * y.shape[1], -1)
     places, values = _places(mask, planes.shape[1]), x.reshape(len(planes), -1)

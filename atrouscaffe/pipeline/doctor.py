@@ -22,19 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.errors import AtrousCaffeError
+from atrouscaffe.pipeline.small_net import SMALL_NET, compare_small_net
+from atrouscaffe.runtime.cache import folder_size
 
 __all__ = ["Finding", "examine", "healthy"]
 
 OLDEST_PYTHON = (3, 11)
 STATES = ("ok", "note", "absent", "broken")
-SMALL_NET = """name: "examined"
-layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 7 dim: 9 } } }
-layer { name: "c" type: "Convolution" bottom: "x" top: "c"
-        convolution_param { num_output: 3 kernel_size: 3 pad: 2 dilation: 2
-                            weight_filler { type: "gaussian" std: 1 } } }
-layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
-layer { name: "s" type: "Softmax" bottom: "p" top: "s" }
-"""
 
 
 @dataclass(frozen=True)
@@ -112,19 +106,6 @@ def version_of(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def folder_size(folder: Path) -> tuple[int, int]:
-    """Return (files, bytes) below a folder; files that vanish meanwhile are not counted."""
-    count = size = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                size += os.stat(os.path.join(root, name)).st_size
-            except OSError:
-                continue
-            count += 1
-    return count, size
 
 
 # -- system -----------------------------------------------------------------------------------------
@@ -264,24 +245,6 @@ def _cpu_net() -> tuple[Any, ...]:
     if problem:
         return "broken", f"a small net ran and is wrong: {problem}", "report this as a defect"
     return "ok", f"a small net ran and is right ({seconds:.2f} s, compiling included)", "", {"seconds": seconds}
-
-
-def compare_small_net(net: Any) -> str:
-    """Run the small net and compare it with plain float64 loops; return what is wrong, "" for nothing."""
-    import numpy as np
-
-    image = np.random.default_rng(7).normal(size=(2, 7, 9))
-    weight = net.params["c"][0].data.astype(np.float64)
-    padded = np.pad(image, ((0, 0), (2, 2), (2, 2)))
-    sums = np.zeros((3, 7, 9))
-    for y in range(3):
-        for x in range(3):
-            sums += np.einsum("oc,chw->ohw", weight[:, :, y, x], padded[:, 2 * y:2 * y + 7, 2 * x:2 * x + 9])
-    pooled = np.array([[[sums[c, 2 * i:2 * i + 3, 2 * j:2 * j + 3].max() for j in range(4)] for i in range(3)]
-                       for c in range(3)])
-    powers = np.exp(pooled - pooled.max(0))
-    difference = float(abs(net.forward(x=image[None])["s"][0] - powers / powers.sum(0)).max())
-    return "" if difference < 1e-5 else f"its probabilities are off by {difference:.2g}"
 
 
 # -- files ------------------------------------------------------------------------------------------

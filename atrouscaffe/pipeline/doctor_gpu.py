@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.pipeline.doctor import SMALL_NET, compare_small_net, folder_size
+from atrouscaffe.pipeline.small_net import SMALL_NET, compare_small_net
+from atrouscaffe.runtime.cache import folder_size
 
 __all__ = ["GPU_CHECKS", "cupy_packages", "kernel_cache_folder", "right_extra"]
 
