@@ -117,6 +117,9 @@ class Execution:
         for name in keep or ():
             if all(value.name != name for value in graph.values):
                 raise NameNotFoundError(f"keep: the net has no blob {name!r}", graph.net.path)
+        self._storage: list[Blob] = []
+        self.node_params: list[list[Blob]] = []
+        self._arena: Any = None
         self.plan = self._plan()
         self.contexts = [Context(backend, node.layer.env.phase,
                                  np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
@@ -138,11 +141,20 @@ class Execution:
     # -- making ---------------------------------------------------------------------------------
 
     def _plan(self) -> MemoryPlan:
-        """Plan the blobs' memory; where nobody named a budget, the device's own."""
-        budget = self.backend.memory_budget() if self.memory_budget is None else self.memory_budget
+        """Plan the blobs' memory; where nobody named a budget, within what the device has free or this net holds."""
+        budget = self.memory_budget
+        if budget is None:
+            free = self.backend.memory_budget()
+            budget = None if free is None else free + self._held_bytes()
         result = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget)
         self.backend.planned_bytes = result.peak_bytes
         return result
+
+    def _held_bytes(self) -> int:
+        """Return how much of what is planned is taken already."""
+        own = [blob for storage, blob in enumerate(self._storage) if storage not in self.plan.offsets]
+        memories = {blob.memory: blob.held_bytes for blobs in (own, *self.node_params) for blob in blobs}
+        return sum(memories.values()) + (0 if self._arena is None else self._arena.nbytes)
 
     def _make_blobs(self) -> None:
         count = 1 + max((value.storage for value in self.graph.values), default=-1)
@@ -157,10 +169,13 @@ class Execution:
     def _lay_out(self) -> None:
         """Give the storages that are dropped early their places in one arena."""
         if self.plan.offsets:
-            arena = self.backend.zeros((self.plan.arena_bytes // self.dtype.itemsize,), self.dtype)
+            for storage in self.plan.offsets:
+                self._storage[storage].release()
+            self._arena = None  # the old one goes before the new one is taken
+            self._arena = self.backend.zeros((self.plan.arena_bytes // self.dtype.itemsize,), self.dtype)
             for storage, offset in self.plan.offsets.items():
                 blob, begin = self._storage[storage], offset // self.dtype.itemsize
-                blob.place(arena[begin:begin + blob.count])
+                blob.place(self._arena[begin:begin + blob.count])
 
     def _set_loss_weight(self, node: Node, top: int) -> None:
         weight = node.layer.loss_weight(top)
@@ -170,7 +185,6 @@ class Execution:
     def _make_params(self) -> None:
         owners: dict[str, tuple[Blob, Node]] = {}
         self.learnable: list[Learnable] = []
-        self.node_params: list[list[Blob]] = []
         for node, ctx in zip(self.graph.nodes, self.contexts):
             blobs = []
             with blame(node.spec):

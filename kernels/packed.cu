@@ -33,7 +33,8 @@ extern "C" __global__ void pool_packed(const half* __restrict__ x, half* __restr
         }
       }
     }
-    const float scale = average ? 1.0f / ((y1 - y0) * (x1 - x0)) : 1.0f;
+    const bool behind = y1 <= y0 || x1 <= x0;  // a window that starts behind the padded image averages to 0
+    const float scale = !average ? 1.0f : behind ? 0.0f : 1.0f / ((y1 - y0) * (x1 - x0));
     Halves to;
     for (int k = 0; k < 8; ++k) to.part[k] = __float2half_rn(fmaxf(value[k] * scale, -65504.0f));
     ((Chunk*)y)[i] = to.whole;

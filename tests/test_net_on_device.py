@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
-from atrouscaffe import TEST, Net
+from atrouscaffe import TEST, TRAIN, Net
 from atrouscaffe.errors import ArgumentError, DeviceError, GraphError
 from atrouscaffe.graph.fuse import folded_relus, packed_storages
 
@@ -175,3 +178,51 @@ def test_choice_of_a_way_is_measured_once_and_kept(device, image, way, tmp_path)
     way("fastest")
     with pytest.raises(ArgumentError, match="ATROUSCAFFE_CONVOLUTION.*fastest"):
         Net(text, TEST, seed=3, device=device).forward(data=small)
+
+
+def test_recorded_pass_when_an_input_shrinks_where_it_lies_then_no_longer_fits(device, image, way):
+    if device == "cpu":
+        pytest.skip("passes are recorded on devices")
+    net = Net(DEEPLAB, TEST, seed=3, device=device)  # keeps all blobs, whose buffers stay
+    recorded = net.record()
+    net.blobs["data"].reshape(1, *SIZE[1:])
+    assert not recorded.valid
+    with pytest.raises(GraphError, match="record it again"):
+        recorded.replay()
+
+
+def test_recorded_pass_when_dropout_draws_then_is_refused(device, way):
+    if device == "cpu":
+        pytest.skip("passes are recorded on devices")
+    text = ('input: "x" input_shape { dim: 2 dim: 3 } layer { name: "drop" type: "Dropout" bottom: "x" top: "y" }')
+    Net(text, TEST, device=device).record()
+    with pytest.raises(DeviceError, match="drop.*cannot be recorded"):
+        Net(text, TRAIN, device=device).record()
+
+
+def test_net_when_its_blobs_were_read_then_gives_its_memory_back(device, image, way):
+    if device == "cpu":
+        pytest.skip("main memory has no mirror")
+    net = Net(DEEPLAB, TEST, seed=3, device=device)
+    memory = weakref.ref(net.blobs["data"].memory)
+    net.forward(data=image)
+    assert net.blobs["data"].data.shape == SIZE
+    del net
+    gc.collect()
+    assert memory() is None
+
+
+def test_weights_when_shared_by_layers_of_other_groups_then_each_reads_them_in_its_own(device, way):
+    if device == "cpu":
+        pytest.skip("nothing is derived from weights on the CPU")
+    shape = ("convolution_param { num_output: 12 kernel_size: 3 %s bias_term: false weight_filler { type: \"xavier\" } } "
+             'param { name: "w" }')
+    text = ('input: "a" input_shape { dim: 1 dim: 5 dim: 7 dim: 6 } input: "b" input_shape { dim: 1 dim: 10 dim: 7 '
+            f'dim: 6 }} layer {{ name: "one" type: "Convolution" bottom: "a" top: "one" {shape % ""} }} '
+            f'layer {{ name: "two" type: "Convolution" bottom: "b" top: "two" {shape % "group: 2"} }}')
+    rng = np.random.default_rng(5)
+    inputs = {"a": rng.standard_normal((1, 5, 7, 6), np.float32), "b": rng.standard_normal((1, 10, 7, 6), np.float32)}
+    wanted = Net(text, TEST, seed=3).forward(**inputs)
+    found = Net(text, TEST, seed=3, device=device, precision="fp16").forward(**inputs)
+    for name, expected in wanted.items():
+        assert np.abs(found[name] - expected).max() < 4e-3 * np.abs(expected).max()

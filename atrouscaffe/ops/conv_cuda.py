@@ -119,7 +119,7 @@ def _explicit(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window],
     operand = _operand_type(x)
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     if operand != x.dtype:
-        kernel = cached("half", weight, lambda: to_half(kernel))
+        kernel = _half_weight(weight).reshape(kernel.shape)
     out = y.reshape(images, group, kernel.shape[1], pixels)
     rows = x.shape[1] * taps_of(windows)
     if _is_pointwise(windows):
@@ -144,7 +144,7 @@ def conv_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Wi
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     tops = dy.reshape(images, group, kernel.shape[1], pixels)
     if operand != x.dtype:
-        kernel, tops = cached("half", weight, lambda: to_half(kernel)), to_half(tops)
+        kernel, tops = _half_weight(weight).reshape(kernel.shape), to_half(tops)
     if _is_pointwise(windows):
         _multiply(kernel, tops, x.reshape(images, group, -1, pixels), trans_a=True)
         add_bias(x, bias)
@@ -190,8 +190,7 @@ def conv_bias_gradient(dy: Any, dbias: Any) -> None:
 def add_bias(y: Any, bias: Any, relu: bool = False) -> None:
     """Add `bias` (M,) or None to `y` (N, M, ...), and set what is below 0 to 0 with `relu`; one pass, in place."""
     if bias is not None or relu:
-        launch("bias", "bias_relu", y.size, (y, bias, y.size, y.shape[1], math.prod(y.shape[2:]), relu, 0),
-               real=y.dtype)
+        launch("bias", "bias_relu", y.size, (y, bias, y.size, y.shape[1], math.prod(y.shape[2:]), relu), real=y.dtype)
 
 
 def to_half(source: Any) -> Any:
@@ -201,6 +200,11 @@ def to_half(source: Any) -> Any:
     target = xp.empty(source.shape, np.float16)
     launch("half", "to_half", source.size, (source, target, source.size), real=source.dtype)
     return target
+
+
+def _half_weight(weight: Any) -> Any:
+    """Return `weight` in half precision, kept until parameters change."""
+    return cached("half", weight, lambda: to_half(weight))
 
 
 def _operand_type(x: Any) -> np.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +17,11 @@ __all__ = ["Blob", "flush", "moves"]
 MAX_ELEMENTS = 2**31 - 1  # Caffe counts elements in an int
 
 
-_ahead: set[_Memory] = set()
+_ahead: weakref.WeakSet[_Memory] = weakref.WeakSet()
 """Memories whose mirror was handed out after the device: what users may have written to."""
 
 _moves = 0
-"""How often a device's buffer was made or exchanged, in all blobs together."""
+"""How often a blob got another shape or another buffer on its device, in all blobs together."""
 
 
 def flush() -> None:
@@ -30,8 +31,13 @@ def flush() -> None:
 
 
 def moves() -> int:
-    """Return a number that changes whenever the memory of some blob moves."""
+    """Return a number that changes whenever some blob gets another shape or another place."""
     return _moves
+
+
+def _count_move() -> None:
+    global _moves
+    _moves += 1
 
 
 class _Memory:
@@ -59,8 +65,7 @@ class _Memory:
 
     def use(self, buffer: Any) -> None:
         """Make `buffer` the device's half."""
-        global _moves
-        _moves += 1
+        _count_move()
         self.device = buffer
 
     def push(self) -> None:
@@ -156,6 +161,7 @@ class Blob:
                              f"got {shape}")
         if shape == self._shape and self._array_view is not None:
             return
+        _count_move()
         self._shape = shape
         self._array_view = self._grad_view = None
 
@@ -195,6 +201,11 @@ class Blob:
     def memory(self) -> object:
         """What holds the values: the same object for all blobs that share them."""
         return self._values
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the buffer that holds the values, which may be larger than they are; 0 before they are touched."""
+        return 0 if self._values.device is None else self._values.device.nbytes
 
     @property
     def has_data(self) -> bool:

@@ -58,3 +58,14 @@ def test_convolution_and_its_gradients(seed, device, monkeypatch):
         conv_bias_gradient(dy, dbias)
 
     compare(device, work, x, weight, bias, below, dy, dy * np.nan, x * np.nan, weight.copy(), bias.copy())
+
+
+@pytest.mark.parametrize("group", [1, 5])
+def test_relu_behind_a_convolution_when_a_sum_is_infinite_or_nan_then_as_on_the_cpu(group, device):
+    x, weight = np.ones((1, 5, 2, 3), np.float32), np.ones((5, 5 // group, 1, 1), np.float32)
+    bias = np.array([-np.inf, np.inf, np.nan, -90, 7], np.float32)
+
+    def work(x, weight, bias, y):
+        conv_forward(x, weight, bias, y, (Window(1), Window(1)), group, relu=True)
+
+    compare(device, work, x, weight, bias, x * np.nan)

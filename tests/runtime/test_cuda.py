@@ -124,6 +124,21 @@ def test_memory_when_the_plan_is_above_the_devices_then_is_refused_before_it_is_
         assert fake.cuda.Device(0).mem_info[1] == 9_000_000
 
 
+def test_memory_when_a_net_is_reshaped_then_its_own_counts_as_free(monkeypatch):
+    monkeypatch.setenv("ATROUSCAFFE_CONVOLUTION", "explicit")
+    if stand_in_package.missing():
+        pytest.skip(stand_in_package.missing())
+    text = ('input: "x" input_shape { dim: 1 dim: 3 dim: 300 dim: 300 } layer { name: "a" type: "Power" bottom: "x" '
+            'top: "a" } layer { name: "b" type: "Power" bottom: "a" top: "b" }')
+    for keep in (None, []):
+        with stand_in(total=6_500_000):
+            net = Net(text, TEST, device="cuda", keep=keep)  # 3.2 MB
+            net.forward(x=np.ones((1, 3, 300, 300), np.float32))
+            net.blobs["x"].reshape(1, 3, 301, 299)
+            net.reshape()
+            assert net.forward(x=np.ones((1, 3, 301, 299), np.float32))["b"].min() == 1
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("trans_a", "trans_b"), [(False, False), (True, False), (False, True), (True, True)])
 def test_gemm_equals_numpy_for_views_batches_and_sums(device, kind, trans_a, trans_b, rng):
