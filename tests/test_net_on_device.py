@@ -59,12 +59,15 @@ def scores(image: np.ndarray) -> np.ndarray:
     return Net(DEEPLAB, TEST, seed=3).forward(data=image)["fc8"]
 
 
-@pytest.mark.parametrize("keep", [None, []], ids=["keeps all", "keeps nothing"])
+@pytest.mark.parametrize(("keep", "by"), [(None, "explicit"), ([], "explicit"), ([], "implicit")],
+                         ids=["keeps all", "keeps nothing", "keeps nothing, implicit"])
 @pytest.mark.parametrize("precision", CHANNELS)
-def test_net_when_on_a_device_then_equals_the_cpu(device, precision, keep, image, way):
+def test_net_when_on_a_device_then_equals_the_cpu(device, precision, keep, by, image, way):
     if device == "cpu":
         pytest.skip("the CPU is the reference")
+    way(by)
     net = Net(DEEPLAB, TEST, seed=3, device=device, precision=precision, keep=keep)
+    assert bool(net._execution._packed) == (precision == "fp16" and by == "implicit")
     got = net.forward(data=image)["fc8"]
     expected = scores(image)
     error = np.abs(got - expected).max() / np.abs(expected).max()
@@ -101,6 +104,7 @@ def test_packed_storages_are_those_between_convolutions_and_poolings(image):
 def test_weights_when_written_after_a_pass_then_count_in_the_next(device, image, way):
     if device == "cpu":
         pytest.skip("nothing is derived from weights on the CPU")
+    way("implicit")
     net = Net(DEEPLAB, TEST, seed=3, device=device, precision="fp16", keep=[])
     before = net.forward(data=image)["fc8"].copy()
     net.params["conv1_1"][0].data[...] *= 2
@@ -133,6 +137,7 @@ def test_recorded_pass_when_replayed_then_takes_new_data(device, precision, imag
         with pytest.raises(DeviceError, match="CUDA device"):
             Net(DEEPLAB, TEST, seed=3).record()
         return
+    way("implicit" if precision == "fp16" else "explicit")
     net = Net(DEEPLAB, TEST, seed=3, device=device, precision=precision, keep=[])
     other = image[:, :, ::-1, ::-1].copy()
     expected = [net.forward(data=x)["fc8"].copy() for x in (image, other)]
@@ -215,7 +220,7 @@ def test_net_when_its_blobs_were_read_then_gives_its_memory_back(device, image, 
 def test_weights_when_shared_by_layers_of_other_groups_then_each_reads_them_in_its_own(device, way):
     if device == "cpu":
         pytest.skip("nothing is derived from weights on the CPU")
-    shape = ("convolution_param { num_output: 12 kernel_size: 3 %s bias_term: false weight_filler { type: \"xavier\" } } "
+    shape = ('convolution_param { num_output: 12 kernel_size: 3 %s bias_term: false weight_filler { type: "xavier" } } '
              'param { name: "w" }')
     text = ('input: "a" input_shape { dim: 1 dim: 5 dim: 7 dim: 6 } input: "b" input_shape { dim: 1 dim: 10 dim: 7 '
             f'dim: 6 }} layer {{ name: "one" type: "Convolution" bottom: "a" top: "one" {shape % ""} }} '

@@ -2,8 +2,8 @@
 
 Forward takes one of two ways, the faster one as measured on the device (`atrouscaffe.ops.choice_cuda`):
 by columns and cuBLAS, here, or by kernels that sample the holes as they multiply
-(`atrouscaffe.ops.conv_implicit_cuda`). ``ATROUSCAFFE_CONVOLUTION`` set to ``explicit`` or ``implicit``
-decides without measuring. Gradients go by columns. Groups of few channels have kernels of their own
+(`atrouscaffe.ops.conv_implicit_cuda`). ``ATROUSCAFFE_CONVOLUTION`` set to ``explicit`` or ``implicit`` when a
+net is made decides without measuring; packed values know only the second. Gradients go by columns. Groups of few channels have kernels of their own
 (`atrouscaffe.ops.depthwise_cuda`).
 
 Columns are made for blocks of output pixels of as many images as fit into `COLUMN_BYTES`, and one
@@ -15,14 +15,13 @@ whose sums are float32.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import ArgumentError
+from atrouscaffe.errors import DeviceError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.choice_cuda import choose, known_choice
 from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
@@ -77,15 +76,17 @@ def _way(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], grou
     """Choose between ``"explicit"`` and the implicit kernels' plans, named as ``"tile/splits"``."""
     backend = current()
     packed = packed_x is not None or packed_y is not None
-    wanted = os.environ.get("ATROUSCAFFE_CONVOLUTION", "measured")
-    if wanted not in ("explicit", "implicit", "measured"):
-        raise ArgumentError(f"ATROUSCAFFE_CONVOLUTION: expected explicit, implicit or measured, got {wanted!r}")
-    if backend is None or x.dtype != np.float32 or (wanted == "explicit" and not packed) or not implicit_supported(
+    if backend is None or x.dtype != np.float32 or backend.convolution == "explicit" or not implicit_supported(
             windows, group, x.shape[1], y.shape[1], backend.precision, backend.capability):
         return "explicit"
-    job = Job.of(x.shape, y.shape, windows, group, backend.precision)
+    try:
+        job = Job.of(x.shape, y.shape, windows, group, backend.precision)
+    except DeviceError:  # more numbers than the implicit kernels count
+        if packed or backend.convolution == "implicit":
+            raise
+        return "explicit"
     names = [f"{plan.tile}/{plan.splits}" for plan in plans(job, backend.capability)[:PLANS_TRIED]]
-    if wanted != "measured":
+    if backend.convolution == "implicit":
         return names[0]
     question = (f"conv {backend.precision} {x.shape} {weight.shape} {geo_of(windows)} {group} {relu} "
                 f"{packed_x is not None} {packed_y is not None}")

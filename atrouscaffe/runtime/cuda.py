@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 import weakref
@@ -27,6 +28,9 @@ __all__ = ["PRECISIONS", "CudaBackend", "Probe", "Recording", "cached", "current
 
 PRECISIONS = ("fp32", "tf32", "fp16")
 """What the operands of matrix products are rounded to; sums and blobs are float32 in all three."""
+
+WAYS = ("measured", "explicit", "implicit")
+"""How convolutions go; see `atrouscaffe.ops.conv_cuda`."""
 
 INSTALL = ("pip install 'atrouscaffe[cuda13]' for drivers from 580 on, 'atrouscaffe[cuda12]' for drivers from 525 on")
 OLDEST = (7, 0)
@@ -145,8 +149,10 @@ class CudaBackend:
         ``"cuda:0"``.
     xp : module
         CuPy.
+    convolution : {"measured", "explicit", "implicit"}
+        What ``ATROUSCAFFE_CONVOLUTION`` said when this was made: the way of convolutions (`atrouscaffe.ops.conv_cuda`).
     packs : bool
-        Whether blobs may hold packed values (`atrouscaffe.ops.packed`): half precision on tensor cores.
+        Whether blobs may hold packed values (`atrouscaffe.ops.packed`): half precision on tensor cores, not by columns.
     planned_bytes : int
         What the memory plan of the net that runs here takes, for errors.
     epoch : int
@@ -176,7 +182,10 @@ class CudaBackend:
                               f"{needed[0]}.{needed[1]} or newer")
         self.index, self.precision = index, precision
         self.name, self.device_name = f"cuda:{index}", found.devices[index]
-        self.packs = precision == "fp16" and self.capability >= (8, 0)
+        self.convolution = os.environ.get("ATROUSCAFFE_CONVOLUTION", WAYS[0])
+        if self.convolution not in WAYS:
+            raise ArgumentError(f"ATROUSCAFFE_CONVOLUTION: expected one of {', '.join(WAYS)}, got {self.convolution!r}")
+        self.packs = precision == "fp16" and self.capability >= (8, 0) and self.convolution != "explicit"
         self.epoch = 0
         self.planned_bytes = 0
         self._sharers: weakref.WeakSet[CudaBackend] = weakref.WeakSet()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from atrouscaffe.errors import DeviceError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import conv_cuda
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
 from atrouscaffe.ops.im2col import col2im, im2col
+from atrouscaffe.runtime.backend import get_backend
 from tests.ops.on_device import compare, devices
 
 pytestmark = devices
@@ -69,3 +71,18 @@ def test_relu_behind_a_convolution_when_a_sum_is_infinite_or_nan_then_as_on_the_
         conv_forward(x, weight, bias, y, (Window(1), Window(1)), group, relu=True)
 
     compare(device, work, x, weight, bias, x * np.nan)
+
+
+def test_way_when_there_are_more_numbers_than_the_implicit_kernels_count_then_is_explicit(device, monkeypatch):
+    shape, windows = (3000, 64, 128, 128), (Window(1), Window(1))
+    x, weight = np.broadcast_to(np.float32(0), shape), np.ones((64, 64, 1, 1), np.float32)
+
+    def chosen() -> str:
+        with get_backend(device).active():
+            return conv_cuda._way(x, weight, None, x, windows, 1, False)
+
+    monkeypatch.setenv("ATROUSCAFFE_CONVOLUTION", "measured")
+    assert chosen() == "explicit"
+    monkeypatch.setenv("ATROUSCAFFE_CONVOLUTION", "implicit")
+    with pytest.raises(DeviceError, match="smaller batch"):
+        chosen()
