@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 from atrouscaffe.cli.caffe_options import respell
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
@@ -46,13 +49,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Name → (module with HELP, add_arguments(parser) and run(args) -> int, one line of help)."""
 
 USER_ERROR, INTERRUPTED = 2, 130
+WIDTH = 100
+"""Longest line of help and messages, where the terminal has room for it."""
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _width() -> int:
+    return min(WIDTH, shutil.get_terminal_size((WIDTH + 2, 24)).columns - 2)
 
 
 class _Formatter(argparse.HelpFormatter):
     """Argparse's layout, with room for long option names."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+        super().__init__(prog, max_help_position=28, width=_width())
 
 
 def _add_common(parser: argparse.ArgumentParser, *, default: bool) -> None:
@@ -111,21 +121,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = respell(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what its decoders complain of are errors of ours already
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     debug = "--debug" in argv
+    standard = warnings.formatwarning
+    if not debug:
+        warnings.formatwarning = _with_paragraphs(standard)
     try:
-        args = build_parser(_command_of(argv)).parse_args(argv)
-        if args.version:
-            from atrouscaffe import __version__
-
-            print(f"atrouscaffe {__version__}")
-            return 0
-        if args.command is None:
-            build_parser().print_help(sys.stderr)
-            return USER_ERROR
-        args.allow_path = args.allow_path + args.allow_path_behind
-        if args.threads is not None:
-            _set_threads(args.threads)
-        return args.run(args)
+        status = _run(argv)
+        print(end="", flush=True)  # while an error can still be told
+        return status
     except AtrousCaffeError as error:
         if debug:
             raise
@@ -142,8 +147,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away: that is its business
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _settle_output()
         return 0
+    except OSError as error:
+        if debug or error.errno is None:  # without a number it is no answer of the system, but a defect
+            raise
+        _settle_output()
+        _complain(f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror}; --debug shows where "
+                  "this came up")
+        return USER_ERROR
+    finally:
+        warnings.formatwarning = standard
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = build_parser(_command_of(argv)).parse_args(argv)
+    if args.version:
+        from atrouscaffe import __version__
+
+        print(f"atrouscaffe {__version__}")
+        return 0
+    if args.command is None:
+        build_parser().print_help(sys.stderr)
+        return USER_ERROR
+    args.allow_path = args.allow_path + args.allow_path_behind
+    if args.threads is not None:
+        _set_threads(args.threads)
+    return args.run(args)
+
+
+def _settle_output() -> None:
+    """Write what waits for standard output; where that cannot be written (a full disk), let it go nowhere."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _with_paragraphs(standard: Callable[..., str]) -> Callable[..., str]:
+    """Return a format of warnings: one paragraph for those of this package, `standard` for others."""
+    def shown(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+              line: str | None = None) -> str:
+        if os.path.abspath(filename).startswith(PACKAGE + os.sep):
+            return f"atrouscaffe: {' '.join(str(message).split())}\n"
+        return standard(message, category, filename, lineno, line)
+
+    return shown
 
 
 def _set_threads(n: int) -> None:
@@ -159,5 +208,5 @@ def _complain(message: str) -> None:
     """Write one paragraph to stderr, wrapped to the terminal, if it is one."""
     text = f"atrouscaffe: {' '.join(message.split())}"
     if sys.stderr.isatty():
-        text = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+        text = textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False)
     print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)

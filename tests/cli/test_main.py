@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,87 @@ sys.exit(main(["inspect", "x"]))
     done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def in_a_process(body: str, before: str = "", **options):
+    """Run a command whose body is `body` as a program."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import atrouscaffe.cli.inspect as inspect
+def run(args):
+    {body}
+    return 0
+inspect.run = run
+{before}
+from atrouscaffe.cli.main import main
+sys.exit(main(["inspect", "x"]))
+"""
+    options.setdefault("stdout", subprocess.PIPE)
+    return subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, **options)
+
+
+def test_what_the_system_refuses_is_one_paragraph(command, capsys):
+    command(raising(PermissionError(13, "Permission denied", "photos/a.jpg")))
+    assert cli.main(["inspect", "x"]) == 2
+    assert capsys.readouterr().err == "atrouscaffe: photos/a.jpg: Permission denied; --debug shows where this came up\n"
+    with pytest.raises(PermissionError):
+        cli.main(["inspect", "x", "--debug"])
+    command(raising(OSError("raised by a library, without a number")))
+    with pytest.raises(OSError, match="library"):
+        cli.main(["inspect", "x"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("body", ["print('x')", "print('x', flush=True)", "print('x' * 100000)"])
+def test_a_full_disk_behind_standard_output_is_one_paragraph(body):
+    with open("/dev/full", "w") as full:
+        done = in_a_process(body, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == b"atrouscaffe: No space left on device; --debug shows where this came up\n"
+
+
+def test_a_closed_standard_output_is_no_error():
+    done = in_a_process("print('x')", before="sys.stdout = None")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_names_that_the_terminal_cannot_show_are_spelt_out():
+    done = in_a_process(r"print('Stra\u00dfe \udcff')", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, rb"Stra\xdfe \udcff" + b"\n", b"")
+    done = in_a_process(r"print('Stra\u00dfe \udcff')", env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Straße".encode() + rb" \udcff" + b"\n", b"")
+
+
+def test_warnings_of_ours_are_paragraphs(command, capsys, monkeypatch):
+    def warn(filename):
+        def body(args):
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.showwarning = showwarning
+                warnings.warn_explicit("not\n kept", RuntimeWarning, filename, 7)
+            return 0
+        return body
+
+    def showwarning(message, category, filename, lineno, file=None, line=None):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    before = warnings.formatwarning
+    command(warn(cli.__file__))
+    assert cli.main(["inspect", "x"]) == 0
+    assert capsys.readouterr().err == "atrouscaffe: not kept\n"
+    assert cli.main(["inspect", "x", "--debug"]) == 0
+    assert "main.py:7: RuntimeWarning: not\n kept" in capsys.readouterr().err
+    command(warn("elsewhere.py"))
+    assert cli.main(["inspect", "x"]) == 0
+    assert capsys.readouterr().err.startswith("elsewhere.py:7: RuntimeWarning")
+    assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_fits_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main(["segment", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert min(columns, 100) - 12 < max(map(len, lines)) <= min(columns, 100)
