@@ -100,15 +100,15 @@ class Memory:
     """Holds a block until nobody uses it."""
 
     def __init__(self, block, pool):
-        self.block, self._pool = block, pool and weakref.ref(pool)
+        # Not by a weak reference: the collector clears those that lie in a cycle before it calls __del__.
+        self.block, self._pool = block, pool
         self.ptr, self.size, self.device_id = block.start, block.size, 0
 
     def __del__(self):
         if device is None:  # the interpreter is going
             return
-        pool = self._pool and self._pool()
-        if pool is not None and not self.block.released:
-            pool._give_back(self.block)
+        if self._pool is not None and not self.block.released:
+            self._pool._give_back(self.block)
         else:
             self.block.release()
 
