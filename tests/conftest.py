@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,17 @@ def pytest_addoption(parser):
                      help="fail instead of skipping where a GPU test finds no GPU")
     parser.addoption("--own-allocations", action="store_true",
                      help="give every array on a GPU memory of its own: compute-sanitizer sees what lies beyond it")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say once for each reason how many tests were skipped: a line for each place would be a thousand."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped
+                      if isinstance(report.longrepr, tuple))
+    if reasons:
+        terminalreporter.section("skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:5d}  {reason}")
 
 
 def shared_folder() -> Path | None:
