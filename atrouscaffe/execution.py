@@ -50,6 +50,7 @@ class RecordedPass:
         from atrouscaffe.runtime.cuda import Recording
 
         self._execution = execution
+        flush()  # else parameters would change during the pass, and what was derived from them would be out of date
         last = len(execution.graph.nodes) - 1
         self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
         self._places, self._moves = self._now(), moves()

@@ -290,12 +290,13 @@ class Net:
 
         ``replay()`` of what is returned runs it with what the input blobs hold by then, at the cost of one
         launch, and returns before the device is done; reading a blob's ``data`` waits for it. ``valid`` says
-        whether shapes and parameters are still the same.
+        whether shapes and parameters are still the same. Callbacks are not called then.
 
         Raises
         ------
         DeviceError
-            The net is on the CPU, or a layer must wait for the host (labels that are checked, data layers).
+            The net is on the CPU, or a layer must wait for the host (labels that are checked, data layers) or draws
+            from its random stream there (Dropout in phase TRAIN).
         """
         return self._execution.record()
 

@@ -11,6 +11,9 @@ import pytest
 from atrouscaffe import TEST, TRAIN, Net
 from atrouscaffe.errors import ArgumentError, DeviceError, GraphError
 from atrouscaffe.graph.fuse import folded_relus, packed_storages
+from atrouscaffe.ops import conv_cuda
+from atrouscaffe.runtime.backend import get_backend
+from atrouscaffe.runtime.cuda import Recording, cached, recording
 
 SIZE = (2, 5, 17, 23)
 
@@ -231,3 +234,41 @@ def test_weights_when_shared_by_layers_of_other_groups_then_each_reads_them_in_i
     found = Net(text, TEST, seed=3, device=device, precision="fp16").forward(**inputs)
     for name, expected in wanted.items():
         assert np.abs(found[name] - expected).max() < 4e-3 * np.abs(expected).max()
+
+
+def test_recorded_pass_when_weights_were_just_written_then_derives_nothing_of_them(device, image, way, monkeypatch):
+    if device == "cpu":
+        pytest.skip("nothing is derived from weights on the CPU")
+    way("implicit")
+    derived = []
+
+    def noted(*args: object) -> object:
+        derived.append(recording())
+        return pack_weight(*args)
+
+    pack_weight = conv_cuda.pack_weight
+    monkeypatch.setattr(conv_cuda, "pack_weight", noted)
+    net = Net(DEEPLAB, TEST, seed=3, device=device)
+    expected = net.forward(data=image)["fc8"].copy()
+    for blobs in net.params.values():
+        blobs[0].data[...] *= 1
+    recorded = net.record()
+    assert set(derived) == {False}  # else every replay would pack them again
+    np.testing.assert_array_equal(net.forward(data=image)["fc8"], expected)
+    recorded.replay()
+    np.testing.assert_array_equal(net.blobs["fc8"].data, expected)
+
+
+def test_form_that_is_derived_in_a_recording_is_not_taken_for_made(device):
+    if device == "cpu":
+        pytest.skip("passes are recorded on devices")
+    backend = get_backend(device)
+    array, out = backend.asarray(np.ones(3, np.float32)), backend.zeros((3,), np.float32)
+
+    def work() -> None:
+        backend.parameters_changed()
+        out[...] = cached("twice", array, lambda: array * 2)
+
+    Recording(backend, work)
+    with backend.active():
+        assert backend.to_numpy(cached("twice", array, lambda: array * 2)).tolist() == [2, 2, 2]

@@ -301,16 +301,20 @@ def current() -> CudaBackend | None:
 def cached(kind: Any, array: Any, make: Callable[[], Any]) -> Any:
     """Return ``make()``, kept for this `kind` and `array` of the current backend until parameters change.
 
-    For weights in another form: half precision, packed. Without a current backend nothing is kept.
+    For weights in another form: half precision, packed. Without a current backend nothing is kept, nor while work is
+    recorded, which makes it anew with each replay and not before.
     """
     backend = current()
     if backend is None:
         return make()
     key = (kind, array.data.ptr, array.shape, array.dtype.char)
     entry = backend._derived.get(key)
-    if entry is None or entry[0] != backend.epoch:
-        entry = backend._derived[key] = (backend.epoch, make())
-    return entry[1]
+    if entry is not None and entry[0] == backend.epoch:
+        return entry[1]
+    made = make()
+    if not recording():
+        backend._derived[key] = (backend.epoch, made)
+    return made
 
 
 # -- time -------------------------------------------------------------------------------------------
