@@ -46,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
     backend = get_backend(args.device, args.precision)
     report: dict[str, Any] = {"host": host_facts(backend), "device": backend.name, "precision": args.precision,
                               "batch": args.batch, "size": args.size, "repeats": repeats}
-    if not args.no_peak:
-        _say("measuring the device")
-        report |= {"peak_flops_per_second": peak_flops(backend), "copy_bytes_per_second": copy_bandwidth(backend)}
-    report["nets"] = [benchmark(model, settings, weights.get(model), _say) for model in models]
-    _say("")
+    try:
+        if not args.no_peak:
+            _say("measuring the device")
+            report |= {"peak_flops_per_second": peak_flops(backend), "copy_bytes_per_second": copy_bandwidth(backend)}
+        report["nets"] = [benchmark(model, settings, weights.get(model), _say) for model in models]
+    finally:
+        _say("")
     if args.json != "-":
         print(render(report))
     if args.json:

@@ -58,10 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Refine everything; 2 where a picture could not be used."""
     from atrouscaffe.cli.progress import Progress
+    from atrouscaffe.crf.presets import preset
     from atrouscaffe.data.image import IMAGE_SUFFIXES
-    from atrouscaffe.errors import AtrousCaffeError, DataError, FileAccessError, FileMissingError
+    from atrouscaffe.errors import ArgumentError, AtrousCaffeError, DataError, FileAccessError, FileMissingError
     from atrouscaffe.runtime.backend import get_backend
 
+    if args.classes is not None and not 1 <= args.classes <= 256:
+        raise ArgumentError(f"--classes: expected 1 to 256, what a PNG's pixels can hold, got {args.classes}")
+    preset(args.preset)
     source = Path(args.image)
     if not source.exists():
         raise FileMissingError("no such picture or folder", args.image)
@@ -86,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"atrouscaffe: {error}", file=sys.stderr)
             failed += 1
             continue
+        progress.close()
+        print(line, flush=True)
         progress.update(done, picture.name)
-        print(line)
     progress.close()
     return 2 if failed else 0
 
@@ -218,9 +223,10 @@ def _refine(picture: Path, args: argparse.Namespace, backend: Any) -> str:
                           chosen["bilateral_weight"], normalization=chosen["normalization"])
     result = crf.infer(chosen["iterations"], exact=args.exact)
     seconds = time.perf_counter() - begin
+    shown = _iterations(crf, result, args.show_class) if args.show_iterations else None
     written = _write_results(Path(args.out), picture.stem, image, result, palette, args)
-    if args.show_iterations:
-        _write(Path(args.out) / f"{picture.stem}_iterations.png", _iterations(crf, result, args.show_class))
+    if shown is not None:
+        _write(Path(args.out) / f"{picture.stem}_iterations.png", shown)
     return f"{picture} -> {written} ({result.iterations} iterations, {seconds:.2f} s)"
 
 

@@ -79,8 +79,10 @@ def jobs(inputs: list[str]) -> list[Job]:
 def run(args: argparse.Namespace) -> int:
     """Segment everything; 2 where an input could not be used."""
     from atrouscaffe.cli.progress import Progress
-    from atrouscaffe.errors import AtrousCaffeError, FileAccessError
+    from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError
 
+    if not 0 <= args.alpha <= 1:
+        raise ArgumentError(f"--alpha: expected 0 to 1, got {args.alpha}")
     todo = jobs(args.inputs)
     out = Path(args.out)
     try:
@@ -91,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
     progress, results, failed = Progress(len(todo), "files"), [], 0
     for done, job in enumerate(todo, 1):
         try:
-            results.append(_video(segmenter, job, out, args) if job.video else _picture(segmenter, job, out, args))
+            entry = _video(segmenter, job, out, args) if job.video else _picture(segmenter, job, out, args)
+            results.append(entry)
+            if not args.json:
+                progress.close()
+                print(_line(entry), flush=True)
         except AtrousCaffeError as error:
             if args.debug:
                 raise
@@ -105,12 +111,13 @@ def run(args: argparse.Namespace) -> int:
         about = {"model": str(args.model), "weights": args.weights, "preprocessing": segmenter.preprocessing,
                  "crf": segmenter.crf, "classes": list(segmenter.names)}
         print(json.dumps({**about, "results": results}, indent=1))
-    else:
-        for entry in results:
-            if "error" not in entry:
-                shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in entry["classes"].items())
-                print(f"{entry['input']} -> {entry['labels']} ({shares})")
     return 2 if failed else 0
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """Return what is said of an input that was segmented."""
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in entry["classes"].items())
+    return f"{entry['input']} -> {entry['labels']} ({shares})"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -186,10 +186,11 @@ class Segmenter:
         elif isinstance(crf, Mapping):
             found.update(crf)
         found.update(params or {})
-        from atrouscaffe.crf.presets import preset
+        from atrouscaffe.crf.densecrf import INFER_OPTIONS, chosen_preset
 
-        preset(found["preset"])  # an unknown name is an error now, not at the first image
-        return found
+        others = {"preset", "clip", *INFER_OPTIONS}
+        chosen_preset(found["preset"], {name: value for name, value in found.items() if name not in others})
+        return found  # unknown names are errors now, not at the first image
 
     # -- running --------------------------------------------------------------------------------
 

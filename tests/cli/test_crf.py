@@ -144,6 +144,8 @@ def test_a_folder_is_worked_through_and_failures_are_counted(scene, capsys):
     ("known.npy", np.zeros((3, *SIZE)), ("--bilateral-sigma-rgb", "0"), "sigma_rgb"),
     ("known.npy", np.zeros((3, *SIZE)), ("--iterations", "-1"), "iterations"),
     ("known.npy", np.zeros((3, *SIZE)), ("--kind", "labels"), "PNG"),
+    ("known.npy", np.zeros((3, *SIZE)), ("--classes", "0"), "--classes: expected 1 to 256"),
+    ("known.npy", np.zeros((3, *SIZE)), ("--classes", "257"), "--classes: expected 1 to 256"),
     ("known.npy", np.zeros((3, *SIZE)), ("--show-iterations", "--show-class", "7"), "show-class"),
 ])
 def test_bad_input_is_one_paragraph_with_status_2(scene, capsys, name, content, words, message):
@@ -158,6 +160,7 @@ def test_bad_input_is_one_paragraph_with_status_2(scene, capsys, name, content, 
     assert crf(tmp_path, *words, scores=path) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and "Traceback" not in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_bin_files_hold_columns_first(tmp_path):

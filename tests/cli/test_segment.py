@@ -105,6 +105,17 @@ def test_bad_inputs_are_told_and_the_rest_is_done(net, tmp_path, capsys):
     assert not (tmp_path / "out" / "text.png").exists()
 
 
+def test_each_picture_is_told_when_it_is_done(net, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), photo(9, 9))
+    seen, write = [], sys.stdout.write
+    monkeypatch.setattr(sys.stdout, "write", lambda text: seen.append((text, (tmp_path / "out" / "b.png").exists()))
+                        or write(text))
+    assert main(["segment", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options(net, tmp_path / "out")]) == 0
+    told = [(text.split(" -> ")[0][-5:], there) for text, there in seen if " -> " in text]
+    assert told == [("a.png", False), ("b.png", True)]
+
+
 def test_inputs_that_are_not_there_end_the_run_before_it_begins(tmp_path):
     with pytest.raises(FileMissingError, match="none"):
         jobs([str(tmp_path / "none.png")])
@@ -165,6 +176,7 @@ def test_hostile_pictures_are_named_for_what_they_are(name, word, hostile_run):
 @pytest.mark.parametrize(("arguments", "word"), [
     (["--mean", "a.npy"], "a.npy"), (["--crf-set", "x"], "NAME=VALUE"), (["--set", "=3"], "NAME=VALUE"),
     (["--crf", "--crf-set", "iterations=many"], "many"), (["--crf", "nonsense"], "nonsense"),
+    (["--crf", "--crf-set", "sigma=3"], "bilateral_sigma_xy"),
     (["--memory-budget", "-1"], "--memory-budget"),
     (["--device", "tpu"], "tpu"), (["--output", "nothing"], "nothing"), (["--alpha", "7"], "alpha"),
 ])
@@ -174,6 +186,7 @@ def test_wrong_options_are_one_line_and_status_2(arguments, word, net, tmp_path,
     said = capsys.readouterr().err
     assert word in said
     assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())  # told before the first picture
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(net, tmp_path, capsys):
