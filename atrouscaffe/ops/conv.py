@@ -25,7 +25,7 @@ import numpy as np
 
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import conv_nd
-from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, taps_of
+from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
 from atrouscaffe.runtime.backend import module_of, on_device
@@ -133,7 +133,7 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         blocks = _plane_blocks(x.shape)
         parallel(lambda i: direct_adjoint(dy, weight, flat_bias, x, *blocks[i], geo), len(blocks))
         return
-    if _is_pointwise(windows):
+    if is_pointwise(windows):
         turned = np.ascontiguousarray(weight.reshape(group, weight.shape[0] // group, -1).swapaxes(1, 2))
         conv_forward(dy, turned.reshape(x.shape[1], -1, 1, 1), bias, x, windows, group)
         return
@@ -198,7 +198,7 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
     tops = dy.reshape(images, group, per_out, pixels)
     gradient = dweight.reshape(group, per_out, rows)
     tile = max(4 * LEAST_PIXELS, TILE_BYTES // (step * x.itemsize) // 16 * 16)
-    pointwise = _is_pointwise(windows)
+    pointwise = is_pointwise(windows)
     flat = x.reshape(images, group, per_in, -1)
 
     def work(i: int) -> None:
@@ -255,10 +255,6 @@ def _positive(values: np.ndarray) -> None:
     np.maximum(values, 0, out=values)
 
 
-def _is_pointwise(windows: Sequence[Window]) -> bool:
-    return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
-
-
 def _plane_blocks(shape: Sequence[int]) -> list[tuple[int, int]]:
     """Cut (N, C) planes into blocks of some 64K pixels."""
     return chunks(shape[0] * shape[1], max(1, 65536 // max(1, shape[2] * shape[3])))
@@ -288,7 +284,7 @@ def _tile(images: int, pixels: int, rows: int, itemsize: int) -> int:
 
 def _columns(image: np.ndarray, windows: Sequence[Window], out_w: int, a: int, b: int, group: int) -> np.ndarray:
     """Return the columns (group, rows, b-a) of pixels a to b of one image, in this thread's scratch memory."""
-    if _is_pointwise(windows):
+    if is_pointwise(windows):
         return image.reshape(group, image.shape[0] // group, -1)[:, :, a:b]
     rows = image.shape[0] * taps_of(windows)
     columns = scratch("columns", (rows, b - a), image.dtype)
@@ -309,7 +305,7 @@ def _forward_by_outputs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | No
         blocks = [(0, 1, a, b) for a, b in chunks(per_out, max(8, -(-per_out // WANTED_TASKS)))]
     filling = chunks(rows, max(16, -(-rows // WANTED_TASKS)))
     for n in range(len(x)):
-        if _is_pointwise(windows):
+        if is_pointwise(windows):
             columns = x[n].reshape(rows, pixels)
         else:
             columns = np.empty((rows, pixels), x.dtype)

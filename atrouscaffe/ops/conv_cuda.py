@@ -2,9 +2,9 @@
 
 Forward takes one of two ways, the faster one as measured on the device (`atrouscaffe.ops.choice_cuda`):
 by columns and cuBLAS, here, or by kernels that sample the holes as they multiply
-(`atrouscaffe.ops.conv_implicit_cuda`). ``ATROUSCAFFE_CONVOLUTION`` set to ``explicit`` or ``implicit`` when a
-net is made decides without measuring; packed values know only the second. Gradients go by columns. Groups of few channels have kernels of their own
-(`atrouscaffe.ops.depthwise_cuda`).
+(`atrouscaffe.ops.conv_implicit_cuda`), which alone know packed values. ``ATROUSCAFFE_CONVOLUTION`` set to
+``explicit`` or ``implicit`` when a net is made decides without measuring. Gradients go by columns. Groups of
+few channels have kernels of their own (`atrouscaffe.ops.depthwise_cuda`).
 
 Columns are made for blocks of output pixels of as many images as fit into `COLUMN_BYTES`, and one
 batched matrix product takes a block. A 1x1 kernel at stride 1 multiplies the image itself. With
@@ -26,7 +26,7 @@ from atrouscaffe.geometry import Window
 from atrouscaffe.ops.choice_cuda import choose, known_choice
 from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
 from atrouscaffe.ops.depthwise_cuda import depthwise_forward, depthwise_transpose, depthwise_weight_gradient
-from atrouscaffe.ops.im2col import geo_of, is_direct, taps_of
+from atrouscaffe.ops.im2col import geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.cublas import gemm
@@ -34,7 +34,7 @@ from atrouscaffe.runtime.cuda import cached, current, recording
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_packed", "conv_transpose",
-           "conv_weight_gradient"]
+           "conv_weight_gradient", "half_weight", "operand_type", "to_half"]
 
 COLUMN_BYTES = 2**28
 """About how much one block of columns may take: wide enough for cuBLAS, small beside a card's memory."""
@@ -117,13 +117,13 @@ def _explicit(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window],
     """Convolve by columns."""
     xp = module_of(x)
     images, pixels = len(x), math.prod(y.shape[2:])
-    operand = _operand_type(x)
+    operand = operand_type(x)
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     if operand != x.dtype:
-        kernel = _half_weight(weight).reshape(kernel.shape)
+        kernel = half_weight(weight).reshape(kernel.shape)
     out = y.reshape(images, group, kernel.shape[1], pixels)
     rows = x.shape[1] * taps_of(windows)
-    if _is_pointwise(windows):
+    if is_pointwise(windows):
         columns = x.reshape(images, group, -1, pixels)
         _multiply(kernel, to_half(columns) if operand != x.dtype else columns, out)
     else:
@@ -141,12 +141,12 @@ def conv_transpose(dy: Any, weight: Any, bias: Any, x: Any, windows: Sequence[Wi
         return
     xp = module_of(x)
     images, pixels = len(x), math.prod(dy.shape[2:])
-    operand = _operand_type(x)
+    operand = operand_type(x)
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     tops = dy.reshape(images, group, kernel.shape[1], pixels)
     if operand != x.dtype:
-        kernel, tops = _half_weight(weight).reshape(kernel.shape), to_half(tops)
-    if _is_pointwise(windows):
+        kernel, tops = half_weight(weight).reshape(kernel.shape), to_half(tops)
+    if is_pointwise(windows):
         _multiply(kernel, tops, x.reshape(images, group, -1, pixels), trans_a=True)
         add_bias(x, bias)
         return
@@ -164,13 +164,13 @@ def conv_weight_gradient(x: Any, dy: Any, dweight: Any, windows: Sequence[Window
         return
     xp = module_of(x)
     images, pixels = len(x), math.prod(dy.shape[2:])
-    operand = _operand_type(x)
+    operand = operand_type(x)
     gradient = dweight.reshape(group, dweight.shape[0] // group, -1)
     tops = dy.reshape(images, group, gradient.shape[1], pixels)
     if operand != x.dtype:
         tops = to_half(tops)
     rows = x.shape[1] * taps_of(windows)
-    pointwise = _is_pointwise(windows)
+    pointwise = is_pointwise(windows)
     for n, m, a, b in _blocks(images, pixels, rows * operand.itemsize):
         if pointwise:
             columns = x.reshape(images, rows, pixels)[n:m, :, a:b]
@@ -203,20 +203,16 @@ def to_half(source: Any) -> Any:
     return target
 
 
-def _half_weight(weight: Any) -> Any:
+def half_weight(weight: Any) -> Any:
     """Return `weight` in half precision, kept until parameters change."""
     return cached("half", weight, lambda: to_half(weight))
 
 
-def _operand_type(x: Any) -> np.dtype:
+def operand_type(x: Any) -> np.dtype:
     """Type of the operands of products on float32 blobs; float64 is for checks and stays."""
     backend = current()
     half = backend is not None and backend.precision == "fp16" and x.dtype == np.float32
     return np.dtype(np.float16) if half else x.dtype
-
-
-def _is_pointwise(windows: Sequence[Window]) -> bool:
-    return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
 
 
 def _blocks(images: int, pixels: int, pixel_bytes: int) -> Iterator[tuple[int, int, int, int]]:

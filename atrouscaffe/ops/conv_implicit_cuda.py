@@ -26,8 +26,8 @@ from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.kernels import launch
 
-__all__ = ["Job", "Plan", "clocks_of", "implicit_forward", "implicit_supported", "pack_activations", "pack_weight",
-           "plan_of", "plans", "unpack_activations"]
+__all__ = ["PER_CHUNK", "Job", "Plan", "chunks_of", "clocks_of", "implicit_forward", "implicit_supported",
+           "pack_activations", "pack_weight", "plan_of", "plans", "unpack_activations"]
 
 MOST_TAPS = 15  # along one axis: a bit each in the kernels' masks
 MOST = 2**31 - 1  # numbers and chunks are counted in int
@@ -123,7 +123,7 @@ class Job:
         if precision == "fp32":
             steps, line = -(-channels // STEP) * taps, -(-channels // STEP) * STEP
         else:
-            chunks = _chunks(channels, precision)
+            chunks = chunks_of(channels, precision)
             steps, line = -(-taps * chunks // STEP), chunks * PER_CHUNK[precision]
         if max(x[0] * x[2] * x[3] * line * group, y[0] * y[1] * y[2] * y[3]) > MOST:
             raise DeviceError(f"implicit convolution: expected at most {MOST} numbers, got an input of shape "
@@ -202,7 +202,7 @@ def _rows(outputs: int) -> int:
     return 64 if outputs <= 64 else -(-outputs // 128) * 128
 
 
-def _chunks(channels: int, precision: str) -> int:
+def chunks_of(channels: int, precision: str) -> int:
     """Chunks of a packed pixel of one group: 1, 2, 4 or a multiple of 8."""
     chunks = -(-channels // PER_CHUNK[precision])
     return 1 << (chunks - 1).bit_length() if chunks <= 8 else -(-chunks // 8) * 8
@@ -226,7 +226,7 @@ def pack_weight(weight: Any, precision: str, group: int = 1) -> Any:
         packed = xp.empty((group, blocks, taps, STEP, rows), np.float32)
         args = [packed.size, outputs, rows, channels, blocks, taps]
     else:
-        per, chunks = PER_CHUNK[precision], _chunks(channels, precision)
+        per, chunks = PER_CHUNK[precision], chunks_of(channels, precision)
         line = -(-taps * chunks // STEP) * STEP
         packed = xp.empty((group, rows, line * per), np.float16 if precision == "fp16" else np.float32)
         args = [packed.size, outputs, rows, channels, chunks, taps, line]
@@ -246,7 +246,7 @@ def pack_activations(x: Any, precision: str, group: int = 1) -> Any:
     xp = module_of(x)
     images, channels = x.shape[0], x.shape[1] // group
     area = int(np.prod(x.shape[2:], dtype=np.int64))
-    chunks = _chunks(channels, precision)
+    chunks = chunks_of(channels, precision)
     packed = xp.empty((images, area, group, chunks * PER_CHUNK[precision]),
                       np.float16 if precision == "fp16" else np.float32)
     across = min(3, chunks.bit_length() - 1)

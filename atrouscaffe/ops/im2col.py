@@ -21,7 +21,8 @@ from atrouscaffe.ops.im2col_cpu import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of, on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["Geo", "col2im", "flatten_windows", "fold", "geo_of", "im2col", "is_direct", "padded", "taps_of", "unfolded"]
+__all__ = ["Geo", "col2im", "flatten_windows", "fold", "geo_of", "im2col", "is_direct", "is_pointwise", "padded",
+           "taps_of", "unfolded"]
 
 Geo = tuple[int, int, int, int, int, int, int, int]
 DIRECT_CHANNELS = 4
@@ -44,6 +45,11 @@ def taps_of(windows: Sequence[Window]) -> int:
 def is_direct(weight: np.ndarray, outputs: int, group: int) -> bool:
     """Whether groups have so few channels, in and out, that loops beat matrix products."""
     return group > 1 and weight.shape[1] <= DIRECT_CHANNELS and outputs // group <= DIRECT_CHANNELS
+
+
+def is_pointwise(windows: Sequence[Window]) -> bool:
+    """Whether a convolution reads each pixel once and alone: its columns are the image itself."""
+    return all((w.kernel, w.stride, w.pad) == (1, 1, 0) for w in windows)
 
 
 def flatten_windows(array: np.ndarray, windows: Sequence[Window]) -> tuple[np.ndarray, tuple[Window, ...]]:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from atrouscaffe.ops.conv_cuda import add_bias, to_half
+from atrouscaffe.ops.conv_cuda import add_bias, half_weight, operand_type, to_half
 from atrouscaffe.runtime.cublas import gemm
-from atrouscaffe.runtime.cuda import cached, current
 
 __all__ = ["inner_product", "inner_product_data_gradient", "inner_product_weight_gradient"]
 
@@ -31,7 +28,7 @@ def inner_product_data_gradient(dy: Any, weight: Any, dx: Any) -> None:
 
 def inner_product_weight_gradient(x: Any, dy: Any, dweight: Any) -> None:
     """Add ``dy.T @ x`` to `dweight` (N, K), which may be a transposed view."""
-    if _half(x):
+    if operand_type(x) != x.dtype:
         x, dy = to_half(x), to_half(dy)
     if dweight.flags.c_contiguous:
         gemm(dy, x, dweight, trans_a=True, add=True)
@@ -43,11 +40,6 @@ def _operands(x: Any, weight: Any) -> tuple[Any, Any, bool]:
     """Return `x`, the weight as it is stored, and whether that is transposed; both of the product's type."""
     turned = not weight.flags.c_contiguous
     stored = weight.T if turned else weight
-    if not _half(x):
+    if operand_type(x) == x.dtype:
         return x, stored, turned
-    return to_half(x), cached("half", stored, lambda: to_half(stored)), turned
-
-
-def _half(x: Any) -> bool:
-    backend = current()
-    return backend is not None and backend.precision == "fp16" and x.dtype == np.float32
+    return to_half(x), half_weight(stored), turned

@@ -18,24 +18,23 @@ from atrouscaffe.geometry import Window
 
 __all__ = ["fits_packed", "packed_conv", "packed_pool", "packed_view"]
 
-PER_CHUNK = 8  # channels in 16 bytes
 
+def _padded(channels: int) -> int:
+    """Return how many channels a packed pixel has room for."""
+    from atrouscaffe.ops.conv_implicit_cuda import PER_CHUNK, chunks_of
 
-def _chunks(channels: int) -> int:
-    """Chunks of a pixel: 1, 2, 4 or a multiple of 8, as the convolution kernels want them."""
-    chunks = -(-channels // PER_CHUNK)
-    return 1 << (chunks - 1).bit_length() if chunks <= 8 else -(-chunks // 8) * 8
+    return chunks_of(channels, "fp16") * PER_CHUNK["fp16"]
 
 
 def fits_packed(shape: Sequence[int]) -> bool:
     """Whether packed values of a blob (N, C, H, W) fit into the float32 blob's own memory."""
-    return len(shape) == 4 and _chunks(shape[1]) * PER_CHUNK <= 2 * shape[1]
+    return len(shape) == 4 and _padded(shape[1]) <= 2 * shape[1]
 
 
 def packed_view(array: Any) -> Any:
     """Return the memory of a float32 blob (N, C, H, W) as packed values, (N, H*W, 1, channels) float16."""
     n, c, h, w = array.shape
-    shape = (n, h * w, 1, _chunks(c) * PER_CHUNK)
+    shape = (n, h * w, 1, _padded(c))
     return array.reshape(-1).view(np.float16)[: math.prod(shape)].reshape(shape)
 
 
