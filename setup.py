@@ -7,6 +7,7 @@ They stand at the top of the repository, where they are read and edited. A wheel
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -19,7 +20,8 @@ SUFFIXES = {".cu", ".cuh", ".prototxt", ".md", ".h5"}
 
 def data_files() -> list[tuple[str, str]]:
     """Return (file relative to the repository, its place in the package)."""
-    found = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES]
+    found = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*"))
+             if path.suffix in SUFFIXES and "data" not in path.relative_to(ROOT).parts]  # rows to train on stay here
     return [(str(path.relative_to(ROOT)), str(Path("atrouscaffe", "_data") / path.relative_to(ROOT))) for path in found]
 
 
@@ -27,7 +29,9 @@ class BuildWithData(build_py):
     """Copies the folders beside the modules, except for an editable install."""
 
     def run(self) -> None:
-        """Build the modules, then copy."""
+        """Build the modules, then copy; what an older build left there must not come along."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "atrouscaffe"), ignore_errors=True)
         super().run()
         if not self.editable_mode:
             for source, place in data_files():

@@ -122,7 +122,7 @@ class Bench:
         folder = self.weights_folder or Path("WEIGHTS")
         file = known.weights or "train_iter_6000.caffemodel"
         text = missing_weights(known).removesuffix("; give it with --weights FILE").split("; train it")[0]
-        how = "" if known.weights else f" Train it: atrouscaffe train prototxt/{model}/solver.prototxt."
+        how = "" if known.weights else f" Train it: atrouscaffe train --solver prototxt/{model}/solver.prototxt."
         self.note(f"{text}.{how} Put it at {folder / model / file} (--weights-dir {folder}), or name it: --weights "
                   f"{model}=FILE", lacking=True)
         return None

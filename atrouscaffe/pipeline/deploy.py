@@ -151,8 +151,11 @@ def _scaled(n: int, old: int, new: int, spec: LayerSpec) -> int:
     """Return the size that stands to `new` as `n` to `old`, corners aligned."""
     size, rest = divmod((n - 1) * (new - 1), max(1, old - 1))
     if rest:
+        step = (old - 1) // math.gcd(n - 1, old - 1)
+        fits = max(1, (new - 1) // step) * step + 1
         raise ArgumentError(f"layer {spec.name!r} (Interp) has the fixed size {n} for an input of {old} pixels, and "
-                            f"none corresponds to it at {new} pixels")
+                            f"none corresponds to it at {new} pixels; sizes that fit are {step}k + 1, such as {fits} "
+                            f"and {fits + step}")
     return size + 1
 
 
