@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
                         help="fill the placeholder ${NAME} in the net; may be repeated")
     parser.add_argument("--phase", choices=("train", "test"), default="train", help="phase of the net (train)")
-    parser.add_argument("--seed", type=int, help="for fillers; a fresh one by default")
+    parser.add_argument("--seed", type=int, metavar="N", help="for fillers; a fresh one by default")
     parser.add_argument("--dialect", metavar="NAME", help="read the weights as v1, v2 or bvlc")
 
 

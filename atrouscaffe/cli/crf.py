@@ -14,9 +14,9 @@ HELP = ("Refine what is known about pictures by the fully connected CRF. For eac
 
 SUFFIXES = (".npz", ".npy", ".mat", ".bin", ".png")
 PARAMETERS = {
-    "position_sigma": "sigma of the position kernel, pixels", "position_weight": "its weight",
+    "position_sigma": "sigma of the position kernel, pixels", "position_weight": "its weight, nats",
     "bilateral_sigma_xy": "sigma of positions in the bilateral kernel, pixels",
-    "bilateral_sigma_rgb": "sigma of colours, of 255", "bilateral_weight": "its weight",
+    "bilateral_sigma_rgb": "sigma of colours, levels of 255", "bilateral_weight": "its weight, nats",
 }
 FIGURE = (0, 1, 2, 10)  # iterations of the paper's Fig. 2
 
@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--preset", default="paper", metavar="NAME", help="parameters of a published model (paper)")
     for name, text in PARAMETERS.items():
         how.add_argument("--" + name.replace("_", "-"), type=float, metavar="X", help=f"{text} (the preset's)")
-    how.add_argument("--normalization", choices=("after", "before", "symmetric", "none"))
+    how.add_argument("--normalization", choices=("after", "before", "symmetric", "none"),
+                     help="of the kernels; docs/crf.md says which is whose (the preset's)")
     how.add_argument("--iterations", type=int, metavar="N", help="mean-field updates (the preset's)")
     how.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (cpu)")
     how.add_argument("--exact", action="store_true", help="keep labels that provably cannot matter, too")

@@ -29,22 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, metavar="DIR", help="folder in VOC's layout")
-    data.add_argument("--list", required=True, metavar="NAME", help="list to search on: a file, or a name (train)")
+    data.add_argument("--list", required=True, metavar="NAME", help="list to search on: a file, or a name, like train")
     data.add_argument("--limit", type=int, metavar="N", help="take N images of the list, drawn once by --seed")
     data.add_argument("--scores", required=True, metavar="DIR",
                       help="saved scores: ID.npz with scores (C, H, W), or ID_blob_0.mat")
     data.add_argument("--classes", type=int, default=21, metavar="N", help="number of classes (21)")
     data.add_argument("--evaluation-list", metavar="NAME", help="warn where this list shares images with --list")
     how = parser.add_argument_group("search")
-    how.add_argument("--method", choices=("grid", "random", "coarse-to-fine"), default="coarse-to-fine")
+    how.add_argument("--method", choices=("grid", "random", "coarse-to-fine"), default="coarse-to-fine",
+                     help="how points are chosen (coarse-to-fine)")
     how.add_argument("--sigma-xy", type=_numbers, default=_numbers("50:10:100"), metavar="V,V|A:STEP:B",
                      help="sigma of positions in the bilateral kernel, pixels (50:10:100)")
     how.add_argument("--sigma-rgb", type=_numbers, default=_numbers("3:1:10"), metavar="V,V|A:STEP:B",
-                     help="sigma of colours, of 255 (3:1:10)")
+                     help="sigma of colours, levels of 255 (3:1:10)")
     how.add_argument("--weight", type=_numbers, default=_numbers("5,10"), metavar="V,V|A:STEP:B",
-                     help="weight of the bilateral kernel (5,10)")
-    how.add_argument("--position-sigma", type=_numbers, default=[3.0], metavar="V,V", help="(3)")
-    how.add_argument("--position-weight", type=_numbers, default=[3.0], metavar="V,V", help="(3)")
+                     help="weight of the bilateral kernel, nats (5,10)")
+    how.add_argument("--position-sigma", type=_numbers, default=[3.0], metavar="V,V",
+                     help="sigma of the position kernel, pixels (3)")
+    how.add_argument("--position-weight", type=_numbers, default=[3.0], metavar="V,V", help="its weight, nats (3)")
     how.add_argument("--iterations", type=int, default=10, metavar="N", help="mean-field updates (10)")
     how.add_argument("--samples", type=int, default=50, metavar="N", help="points of a random search (50)")
     how.add_argument("--rounds", type=int, default=1, metavar="N", help="finer stages of coarse-to-fine (1)")

@@ -16,13 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("list", metavar="LIST", help="lines as ImageSegData reads them: image and label map")
     parser.add_argument("--root", default="", metavar="FOLDER",
                         help="put in front of each path as it stands (root_folder)")
-    parser.add_argument("--classes", type=int, default=21, help="label values are 0 to this minus 1 (21)")
-    parser.add_argument("--ignore", type=int, default=255, help="label value of void (255)")
-    parser.add_argument("--crop", type=int, default=0, help="crop_size of the training net, to check")
-    parser.add_argument("--shrink", type=int, default=8, help="factor by which the net shrinks its labels (8)")
+    parser.add_argument("--classes", type=int, default=21, metavar="N", help="label values are 0 to this minus 1 (21)")
+    parser.add_argument("--ignore", type=int, default=255, metavar="N", help="label value of void (255)")
+    parser.add_argument("--crop", type=int, default=0, metavar="PX",
+                        help="crop_size of the training net, to check (not checked)")
+    parser.add_argument("--shrink", type=int, default=8, metavar="N",
+                        help="factor by which the net shrinks its labels (8)")
     parser.add_argument("--against", action="append", default=[], metavar="LIST",
                         help="another split, which must not have the same images; may be repeated")
-    parser.add_argument("--most", type=int, default=20, help="findings to print of each kind (20)")
+    parser.add_argument("--most", type=int, default=20, metavar="N", help="findings to print of each kind (20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
 
 

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--fresh", action="store_true", help="with --out: forget what is there and run all images")
     out.add_argument("--save-scores", choices=("npz", "mat"), help="with --out: keep scores, too")
     out.add_argument("--trimap", choices=("distance", "void", "none"), default="distance",
-                     help="bands to print: by distance from any border, by the authors' dilated void; none counts none")
+                     help="bands to print: by distance from any border, by the authors' dilated void; none counts none "
+                          "(distance)")
     out.add_argument("--json", metavar="FILE", help="write all figures as JSON; - is the standard output")
     out.add_argument("--ledger", nargs="?", const="list", choices=("list", "measure"), metavar="measure",
                      help="list the choices by which figures are lost; 'measure' also runs the other way of each")

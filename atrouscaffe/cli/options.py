@@ -33,12 +33,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill ${NAME} in the prototxt")
     group.add_argument("--dialect", choices=("v1", "v2", "bvlc"), help="what the net's layers go by")
     group.add_argument("--weights-dialect", choices=("v1", "v2", "bvlc"), help="how the caffemodel is read")
-    group.add_argument("--mean", metavar="M", help="mean to subtract: a number, one a channel (B,G,R), or a mean file")
-    group.add_argument("--scale", type=float, metavar="S", help="factor applied after the mean")
+    group.add_argument("--mean", metavar="M",
+                       help="mean to subtract, in levels of 255: a number, one a channel (B,G,R), or a mean file (the "
+                            "net's own, or the known model's)")
+    group.add_argument("--scale", type=float, metavar="S",
+                       help="factor applied after the mean (the net's own, or the known model's, else 1)")
     group.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr", help="what the net wants (bgr)")
     add_device_options(group)
-    group.add_argument("--memory-budget", type=float, metavar="MB", help="most memory for blobs and results")
-    group.add_argument("--tile", type=int, metavar="PX", help="largest side of a tile for large images")
+    group.add_argument("--memory-budget", type=float, metavar="MB",
+                       help="most memory for blobs and results (ATROUSCAFFE_MEMORY_BUDGET, in bytes; else 0.9 of the "
+                            "machine's)")
+    group.add_argument("--tile", type=int, metavar="PX",
+                       help="largest side of a tile for large images, pixels (as large as the memory budget allows)")
     crf = parser.add_argument_group("CRF")
     crf.add_argument("--crf", nargs="?", const=True, default=False, metavar="PRESET",
                      help="refine by the fully connected CRF, with the model's parameters or a named preset")

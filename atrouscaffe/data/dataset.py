@@ -91,8 +91,9 @@ def _plain_list(root: str | os.PathLike | None, name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
+    hint = "" if root is not None else "; a list of VOC's own is found by its name in VOC's folder (--voc ROOT)"
     raise FileMissingError(f"list {name!r}: expected a file with one image a line; looked at "
-                           f"{', '.join(str(place) for place in places)}")
+                           f"{', '.join(str(place) for place in places)}{hint}")
 
 
 def _place(base: Path, text: str, folder: VocFolder | None, ident: str) -> Path:

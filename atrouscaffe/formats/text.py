@@ -60,8 +60,8 @@ def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: s
         if not name or not match.group().endswith("}"):
             problem = f"expected a placeholder such as ${{NAME}}, got {match.group()!r}"
         elif name not in variables:
-            problem = f"placeholder ${{{name}}} has no value; give {name}=... " \
-                      f"(given: {', '.join(sorted(variables)) or 'none'})"
+            problem = f"placeholder ${{{name}}} has no value; give {name}=..., on the command line " \
+                      f"--set {name}=... (given: {', '.join(sorted(variables)) or 'none'})"
         elif "\n" in filled or "\r" in filled:
             problem = f"the value of placeholder ${{{name}}} has several lines"
         if problem:
