@@ -154,7 +154,8 @@ def test_placeholders_are_filled_in_strings_and_bare():
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ('name: "x"\n  input: "${ROOT}/a"', ["n.prototxt:2:11", "placeholder ${ROOT} has no value", "--set ROOT=", "given: N"]),
+    ('name: "x"\n  input: "${ROOT}/a"',
+     ["n.prototxt:2:11", "placeholder ${ROOT} has no value", "--set ROOT=", "given: N"]),
     ("input_dim: ${}", ["1:12", "expected a placeholder"]), ("input_dim: ${A", ["1:12", "expected a placeholder"]),
     ("input_dim: ${N}", ["several lines"])])
 def test_placeholder_errors_name_the_line(text, words):
