@@ -10,7 +10,7 @@ import numpy as np
 
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.voc import class_names
-from atrouscaffe.errors import ArgumentError, DeviceError
+from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
 from atrouscaffe.execution import RecordedPass
 from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.net import Net
@@ -355,10 +355,11 @@ class Segmenter:
             self._recorded = None  # whose memory the next may need
             try:
                 self._recorded = self.net.record()
-            except DeviceError as error:
-                if "cannot be recorded" not in str(error):
+            except (DeviceError, BudgetError) as error:
+                if isinstance(error, DeviceError) and "cannot be recorded" not in str(error):
                     raise
-                self._records = False  # a layer looks at values, as DenseCRF at the image's size
+                # A layer looks at values, as DenseCRF at the image's size; or a recording's own memory is not there.
+                self._records = False
                 self.net.run()
             else:
                 self._recorded.replay()

@@ -131,15 +131,20 @@ def warm_device(device: str) -> Iterator[Step]:
     ------
     DeviceError
         The device cannot be had, or a kernel does not compile for it.
+    FileAccessError
+        What is compiled is not kept.
     """
     from atrouscaffe.pipeline.doctor_gpu import kernel_cache_folder
     from atrouscaffe.runtime.backend import get_backend
     from atrouscaffe.runtime.kernels import compile_kernels, kernel_files
 
     backend, folder = get_backend(device), kernel_cache_folder()
+    if folder is None:
+        raise FileAccessError("warmup: CuPy keeps compiled kernels in memory alone, so that nothing can be compiled "
+                              "ahead; unset CUPY_CACHE_IN_MEMORY")
 
     def kept() -> int:
-        return sum(1 for path in folder.rglob("*") if path.is_file()) if folder is not None else 0
+        return sum(1 for path in folder.rglob("*") if path.is_file())
 
     def kernels(file: str) -> Callable[[], Any]:
         def work() -> None:

@@ -275,6 +275,21 @@ def test_a_dense_crf_layer_at_the_end_gives_the_probabilities(net, oracle):
 
 
 @pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_memory_when_it_is_too_little_to_record_then_images_of_one_size_go_on(device, finite_weights, monkeypatch):
+    def full(self):
+        raise BudgetError("device 'cuda:0': out of memory")
+
+    images = [photo(50, 87) for _ in range(3)]
+    segmenter = Segmenter(finite(), finite_weights, device, mean=MEAN)
+    wanted = list(segmenter.stream(images))
+    assert segmenter._recorded is not None
+    monkeypatch.setattr(Net, "record", full)
+    segmenter = Segmenter(finite(), finite_weights, device, mean=MEAN)
+    for found, expected in zip(segmenter.stream(images), wanted, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
 def test_a_layer_that_looks_at_values_when_sizes_repeat_then_is_launched_every_time(device, oracle):
     folder = oracle / "nets" / "v2_deeplab_largefov_deploy"
     files = folder / "net.prototxt", folder / "weights.caffemodel"

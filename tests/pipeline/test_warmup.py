@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from atrouscaffe.errors import FileAccessError
 from atrouscaffe.pipeline import warmup
 from atrouscaffe.runtime import kernels
 
@@ -35,3 +36,10 @@ def test_what_is_new_on_disk_was_compiled(device, monkeypatch, tmp_path) -> None
     monkeypatch.setattr(kernels, "compile_kernels", lambda file: (tmp_path / file).touch())
     assert all(step.compiled == (step.name,) for step in list(warmup.warm_device(device))[:-1])
     assert not any(step.compiled for step in warmup.warm_device(device))
+
+
+@pytest.mark.parametrize("device", ["stand-in"], indirect=True)
+def test_nothing_is_compiled_ahead_that_is_not_kept(device, monkeypatch) -> None:
+    monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", "1")
+    with pytest.raises(FileAccessError, match="unset CUPY_CACHE_IN_MEMORY"):
+        next(warmup.warm_device(device))
