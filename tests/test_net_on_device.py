@@ -272,3 +272,19 @@ def test_form_that_is_derived_in_a_recording_is_not_taken_for_made(device):
     Recording(backend, work)
     with backend.active():
         assert backend.to_numpy(cached("twice", array, lambda: array * 2)).tolist() == [2, 2, 2]
+
+
+def test_weights_when_shared_from_net_to_net_then_the_last_hears_of_changes(device, image, way):
+    net, cpu = (Net(DEEPLAB, TEST, seed=3, device=where, precision=precision)
+                for where, precision in ((device, "fp32" if device == "cpu" else "fp16"), ("cpu", "fp32")))
+    for _ in range(2):
+        following = Net(DEEPLAB, TEST, seed=5, device=device, precision=net.backend.precision)
+        following.share_with(net)
+        net = following
+        gc.collect()
+    before = net.forward(data=image)["fc8"].copy()
+    for one in (net, cpu):
+        one.params["conv1_1"][0].data[...] *= 2
+    wanted = cpu.forward(data=image)["fc8"]
+    largest = 4e-3 * np.abs(wanted).max()
+    assert np.abs(net.forward(data=image)["fc8"] - wanted).max() < largest < np.abs(before - wanted).max()

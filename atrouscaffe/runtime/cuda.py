@@ -188,7 +188,7 @@ class CudaBackend:
         self.packs = precision == "fp16" and self.capability >= (8, 0) and self.convolution != "explicit"
         self.epoch = 0
         self.planned_bytes = 0
-        self._sharers: weakref.WeakSet[CudaBackend] = weakref.WeakSet()
+        self._family: weakref.WeakSet[CudaBackend] = weakref.WeakSet([self])  # this and those that share parameters
         self._device = self.xp.cuda.Device(index)
         self._derived: dict[Any, tuple[int, Any]] = {}
 
@@ -264,17 +264,14 @@ class CudaBackend:
 
         Backends of nets that share parameters with this one's hear of it too.
         """
-        waiting, told = [self], {self}
-        while waiting:
-            backend = waiting.pop()
+        for backend in list(self._family):
             backend.epoch += 1
-            waiting += [other for other in backend._sharers if other not in told]
-            told.update(waiting)
 
     def shares_parameters(self, other: CudaBackend) -> None:
         """Say that the net of this backend and that of `other` use the same parameters from now on."""
-        self._sharers.add(other)
-        other._sharers.add(self)
+        self._family.update(other._family)
+        for backend in list(self._family):
+            backend._family = self._family
         self.parameters_changed()
 
 
