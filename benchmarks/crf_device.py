@@ -114,8 +114,8 @@ def measure(image: np.ndarray, scores: np.ndarray, backend: Any, repeats: int) -
                   "times_faster": row["cpu_s"] / row["on_device_s"]}
 
 
-def main() -> None:
-    """Measure every picture, print a line each, and write all as JSON."""
+def main() -> int:
+    """Measure every picture, print a line each, and write all as JSON; 2 where there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*")
     parser.add_argument("--scores", help="folder of NAME.npz with 'scores'")
@@ -131,8 +131,8 @@ def main() -> None:
 
     found = probe()
     if found.state != "ready":
-        print(f"not measured: {found.message}")
-        return
+        print(f"benchmarks/crf_device.py: {found.message}", file=sys.stderr)
+        return 2
     backend = get_backend(args.device)
     rows = []
     for name, image, scores in cases(args):
@@ -146,7 +146,8 @@ def main() -> None:
               "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     Path(args.out).write_text(json.dumps(report, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -134,5 +134,5 @@ def load_nvrtc() -> Nvrtc:
         try:
             return Nvrtc(path, [folder for folder in includes if folder.is_dir()])
         except (OSError, AttributeError, DeviceError) as error:  # not there, damaged, or too old to have these calls
-            reasons.append(f"{path}: {error}")
+            reasons.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
     raise DependencyError(f"NVRTC cannot be loaded ({reasons[0] if reasons else 'no libnvrtc was found'}); {INSTALL}")

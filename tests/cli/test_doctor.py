@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
+from atrouscaffe.cli.doctor import lines_of
 from atrouscaffe.cli.main import main
+from atrouscaffe.pipeline.doctor import Finding
 from tests.conftest import ROOT
 
 
@@ -49,6 +51,15 @@ def test_text_has_a_remedy_behind_everything_that_is_missing() -> None:
         if line.startswith(("  absent", "  broken")) and "to run a net on" not in line:
             assert "->" in after, line
     assert "pip install lmdb" in done.stdout
+
+
+def test_a_terminals_lines_are_wrapped_below_their_column() -> None:
+    finding = Finding("GPU", "driver", "absent", "no driver " * 9 + "/a" * 60, "install one " * 9, essential=False)
+    lines = lines_of(finding, 80)
+    assert lines[0].startswith("  absent  driver         no driver no")
+    assert [line for line in lines if len(line) > 80] == [" " * 25 + "/a" * 60]  # paths are not cut
+    assert [line[:28] for line in lines if "install" in line] == [" " * 25 + "-> ", " " * 28, " " * 28]
+    assert lines_of(finding, None) == [f"  absent  driver         {finding.text}", f"{' ' * 25}-> {finding.remedy}"]
 
 
 @pytest.mark.parametrize("missing", [

@@ -94,8 +94,12 @@ def test_a_missing_compiler_is_absent(monkeypatch) -> None:
     def missing() -> None:
         raise nvrtc.DependencyError("NVRTC cannot be loaded (no libnvrtc was found); more")
 
+    load = nvrtc.load_nvrtc.__wrapped__
     monkeypatch.setattr(nvrtc, "load_nvrtc", missing)
     assert gpu_finding("NVRTC").state == "absent"
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: iter([("libnvrtc-of-nowhere.so", [])]))
+    with pytest.raises(nvrtc.DependencyError, match=r"\(libnvrtc-of-nowhere.so: cannot open"):  # named once
+        load()
 
 
 def test_kernel_cache_that_cannot_be_written(monkeypatch, tmp_path) -> None:
