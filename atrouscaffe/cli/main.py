@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name → (module with HELP, add_arguments(parser) and run(args) -> int, one line of help)."""
 
+TELL_THEMSELVES = ("doctor", "warmup")
+"""Commands that say themselves what they compile."""
 USER_ERROR, INTERRUPTED = 2, 130
 WIDTH = 100
 """Longest line of help and messages, where the terminal has room for it."""
@@ -173,7 +175,12 @@ def _run(argv: Sequence[str]) -> int:
     args.allow_path = args.allow_path + args.allow_path_behind
     if args.threads is not None:
         _set_threads(args.threads)
-    return args.run(args)
+    if args.command in TELL_THEMSELVES:
+        return args.run(args)
+    from atrouscaffe.cli.progress import compile_notice
+
+    with compile_notice():
+        return args.run(args)
 
 
 def _settle_output() -> None:

@@ -1,11 +1,17 @@
-"""A progress line on stderr, for work that takes longer than a second."""
+"""What a terminal's user is told of work that takes longer than a second: a progress line, a notice."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "compile_notice"]
+
+NOTICE = ("atrouscaffe: compiling, as the first run on a machine must; later ones find it done (atrouscaffe warmup "
+          "does it ahead)")
 
 
 class Progress:
@@ -53,3 +59,40 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextlib.contextmanager
+def compile_notice(interval: float = 0.5) -> Iterator[None]:
+    """Say once, while the body runs and where stderr is a terminal, that functions are being compiled.
+
+    Functions that are found on disk load in no time and are not worth a word.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds between two looks.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(interval):
+            jit = sys.modules.get("atrouscaffe.runtime.jit")  # not imported for its sake: not every command computes
+            counts = getattr(jit, "counts", dict)
+            try:
+                compiled = sum(compiled for compiled, _ in counts().values())
+            except RuntimeError:  # a function was added meanwhile: look again
+                continue
+            if compiled:
+                print(f"\r\033[K{NOTICE}", file=sys.stderr, flush=True)
+                return
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
