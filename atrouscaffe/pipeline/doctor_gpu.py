@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.pipeline.small_net import SMALL_NET, compare_small_net
-from atrouscaffe.runtime.cache import folder_size
+from atrouscaffe.runtime.cache import folder_size, home
 
 __all__ = ["GPU_CHECKS", "cupy_packages", "kernel_cache_folder", "right_extra"]
 
@@ -139,7 +139,7 @@ def kernel_cache_folder() -> Path | None:
     """Return the folder in which CuPy keeps what it compiled, None where it keeps nothing."""
     if os.environ.get("CUPY_CACHE_IN_MEMORY", "0") not in ("", "0"):
         return None
-    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    return Path(os.environ.get("CUPY_CACHE_DIR") or home() / ".cupy" / "kernel_cache")
 
 
 def _cache(device: str) -> tuple[Any, ...]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_base", "folder_size"]
+__all__ = ["cache_base", "folder_size", "home"]
+
+
+def home() -> Path:
+    """Return the user's home, ``/`` for one without (a number that no user has, as in some containers)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 def cache_base() -> Path:
     """Return ``ATROUSCAFFE_CACHE_DIR``, else a folder in ``XDG_CACHE_HOME`` or ``~/.cache``; it may not exist yet."""
     named = os.environ.get("ATROUSCAFFE_CACHE_DIR")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrouscaffe"
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "atrouscaffe"
 
 
 def folder_size(folder: Path) -> tuple[int, int]:
