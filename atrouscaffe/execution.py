@@ -54,6 +54,10 @@ class RecordedPass:
         last = len(execution.graph.nodes) - 1
         self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
         self._places, self._moves = self._now(), moves()
+        contexts = execution.contexts if execution.keep is None else []
+        self._saved = [(ctx.saved, dict(ctx.saved)) for ctx in contexts]
+        for ctx in contexts:
+            ctx.saved.clear()  # recording computed nothing yet of what it left there
 
     def _now(self) -> list[tuple[int, tuple[int, ...]]]:
         """Say where all arrays lie."""
@@ -81,6 +85,9 @@ class RecordedPass:
             raise GraphError("the recorded pass no longer fits the net: a shape or a parameter has changed since; "
                              "record it again", self._execution.graph.net.path)
         self._recording.replay()
+        for saved, recorded in self._saved:
+            saved.clear()
+            saved.update(recorded)
 
 
 class Execution:

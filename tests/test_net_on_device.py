@@ -288,3 +288,21 @@ def test_weights_when_shared_from_net_to_net_then_the_last_hears_of_changes(devi
     wanted = cpu.forward(data=image)["fc8"]
     largest = 4e-3 * np.abs(wanted).max()
     assert np.abs(net.forward(data=image)["fc8"] - wanted).max() < largest < np.abs(before - wanted).max()
+
+
+def test_backward_behind_a_replay_then_takes_what_the_replay_left(device, way):
+    if device == "cpu":
+        pytest.skip("passes are recorded on devices")
+    text = ('force_backward: true input: "x" input_shape { dim: 2 dim: 3 dim: 5 } layer { name: "t" type: "TanH" '
+            'bottom: "x" top: "y" } layer { name: "p" type: "PReLU" bottom: "y" top: "y" }')
+    first, second, slope = np.random.default_rng(7).standard_normal((3, 2, 3, 5), np.float32)
+    net, plain = (Net(text, TEST, seed=1, device=device) for _ in range(2))
+    plain.forward(x=second)
+    wanted = plain.backward(y=slope)["x"]
+    recorded = net.record()
+    with pytest.raises(GraphError, match="needs a forward pass"):
+        net.backward(y=slope)  # recording computes nothing
+    net.forward(x=first)
+    net.blobs["x"].data[...] = second
+    recorded.replay()
+    np.testing.assert_array_equal(net.backward(y=slope)["x"], wanted)
