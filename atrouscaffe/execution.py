@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import AtrousCaffeError, DeviceError, GraphError, NameNotFoundError, ShapeError, blame
+from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.fuse import folded_relus, packed_storages
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
 from atrouscaffe.layers.base import Context
-from atrouscaffe.runtime.blob import Blob, flush, moves
+from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import serial_blas
 
-__all__ = ["Execution", "Learnable", "RecordedPass"]
+__all__ = ["Execution", "Learnable"]
 
 RESHAPED_BY_USERS = ("Input", "DummyData")
 """Types whose tops keep the shape that somebody gave the blob."""
@@ -36,58 +36,6 @@ class Learnable:
     index: int
     lr_mult: float
     decay_mult: float
-
-
-class RecordedPass:
-    """A forward pass recorded as a CUDA graph; see `Net.record`.
-
-    Parameters
-    ----------
-    execution : Execution
-    """
-
-    def __init__(self, execution: Execution) -> None:
-        from atrouscaffe.runtime.cuda import Recording
-
-        self._execution = execution
-        flush()  # else parameters would change during the pass, and what was derived from them would be out of date
-        last = len(execution.graph.nodes) - 1
-        self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
-        self._places, self._moves = self._now(), moves()
-        contexts = execution.contexts if execution.keep is None else []
-        self._saved = [(ctx.saved, dict(ctx.saved)) for ctx in contexts]
-        for ctx in contexts:
-            ctx.saved.clear()  # recording computed nothing yet of what it left there
-
-    def _now(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Say where all arrays lie."""
-        return [(array.data.ptr, array.shape) for array in self._execution.buffers()]
-
-    @property
-    def valid(self) -> bool:
-        """Whether the pass still fits the net: no shape, no memory and no parameter has changed since."""
-        flush()
-        if self._moves != moves():  # some blob's memory moved, perhaps another net's
-            if self._now() != self._places:
-                return False
-            self._moves = moves()
-        return self._recording.epoch == self._execution.backend.epoch
-
-    def replay(self) -> None:
-        """Start the pass; the inputs are what their blobs hold now. Outputs are there when the device is done.
-
-        Raises
-        ------
-        GraphError
-            The net has changed since: record it again.
-        """
-        if not self.valid:
-            raise GraphError("the recorded pass no longer fits the net: a shape or a parameter has changed since; "
-                             "record it again", self._execution.graph.net.path)
-        self._recording.replay()
-        for saved, recorded in self._saved:
-            saved.clear()
-            saved.update(recorded)
 
 
 class Execution:
@@ -359,12 +307,6 @@ class Execution:
                 if node.backward:
                     self._backward_node(node, written)
                 self._call("after_backward", node)
-
-    def record(self) -> RecordedPass:
-        """Record a forward pass over all nodes; see `Net.record`."""
-        if self.backend.name == "cpu":
-            raise DeviceError("record: expected a net on a CUDA device, this one is on the CPU")
-        return RecordedPass(self)
 
     def _call(self, when: str, node: Node) -> None:
         for callback in self.callbacks[when]:

@@ -21,10 +21,11 @@ from atrouscaffe import rows
 from atrouscaffe.arguments import net_spec_from, sort_arguments, weight_paths
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, blame
-from atrouscaffe.execution import Execution, Learnable, RecordedPass
+from atrouscaffe.execution import Execution, Learnable
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
 from atrouscaffe.layers.python import Python
+from atrouscaffe.recorded import RecordedPass
 from atrouscaffe.runtime.backend import get_backend
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import NetSpec, Phase
@@ -298,7 +299,7 @@ class Net:
             The net is on the CPU, or a layer must wait for the host (labels that are checked, data layers) or draws
             from its random stream there (Dropout in phase TRAIN).
         """
-        return self._execution.record()
+        return RecordedPass(self._execution)
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                  **gradients: Any) -> dict[str, np.ndarray]:

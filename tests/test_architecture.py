@@ -23,13 +23,13 @@ GROUND = {"errors", "spec", "geometry", "resources"}
 WINGS = {"formats", "data", "metrics"}  # these see the ground alone
 OPS = GROUND | {"runtime", "ops"}
 LAYERS = OPS | WINGS | {"crf", "layers"}
-NET = LAYERS | {"graph", "net", "weights", "fillers", "execution", "arguments", "rows", "views"}
+NET = LAYERS | {"graph", "net", "weights", "fillers", "execution", "recorded", "arguments", "rows", "views"}
 SEES = {  # room -> rooms that it may import, beside itself
     "errors": set(), "spec": {"errors"}, "geometry": {"errors"}, "resources": {"errors"},
     "formats": GROUND, "data": GROUND, "metrics": GROUND,
     "runtime": GROUND, "ops": OPS, "crf": OPS, "pydensecrf": OPS | {"crf"},
     "layers": LAYERS | {"fillers"}, "graph": LAYERS, "net": NET, "weights": NET, "fillers": NET, "execution": NET,
-    "arguments": GROUND | {"formats"}, "rows": GROUND, "views": OPS | {"layers"},
+    "recorded": NET, "arguments": GROUND | {"formats"}, "rows": GROUND, "views": OPS | {"layers"},
     "solver": NET | {"solver"}, "pipeline": NET | {"solver", "pipeline"},
     "pycaffe": NET | {"solver", "pipeline"},
     "cli": NET | {"solver", "pipeline", "pydensecrf", "pycaffe"}, "__init__": {"errors", "spec"}, "__main__": {"cli"},

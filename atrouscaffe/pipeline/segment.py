@@ -11,7 +11,6 @@ import numpy as np
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.voc import class_names
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
-from atrouscaffe.execution import RecordedPass
 from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
@@ -22,6 +21,7 @@ from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
 from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.pipeline.tiling import Axis
+from atrouscaffe.recorded import RecordedPass
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.budget import default_budget
 from atrouscaffe.spec import TEST
