@@ -91,7 +91,6 @@ def _mean(text: str | None) -> Any:
 
 
 def _pictures(args: argparse.Namespace, color: bool) -> tuple[list[str], list[Any]]:
-    import numpy as np
 
     from atrouscaffe.errors import ArgumentError
     from atrouscaffe.pycaffe import io
@@ -100,7 +99,7 @@ def _pictures(args: argparse.Namespace, color: bool) -> tuple[list[str], list[An
     pictures: list[Any] = []
     for name in args.images:
         if name.endswith(".npy"):
-            rows = np.load(name, allow_pickle=False)
+            rows = _rows(name)
             if rows.ndim != 4:
                 raise ArgumentError(f"{name}: expected pictures of shape (N, H, W, K), got {rows.shape}")
             names += [f"{name}[{i}]" for i in range(len(rows))]
@@ -110,6 +109,25 @@ def _pictures(args: argparse.Namespace, color: bool) -> tuple[list[str], list[An
             names.append(file)
             pictures.append(io.load_image(file, color))
     return names, pictures
+
+
+def _rows(name: str) -> Any:
+    """Return the array in a .npy file."""
+    import numpy as np
+
+    from atrouscaffe.errors import DataError, FileMissingError
+
+    try:
+        rows = np.load(name, allow_pickle=False)
+    except FileNotFoundError:
+        raise FileMissingError("no such file", name) from None
+    except (ValueError, EOFError) as error:
+        # NumPy takes what is no array for a pickle, and then advises to trust it
+        reason = "it holds something else" if "pickle" in str(error) else error
+        raise DataError(f"no array that NumPy can read: {reason}", name) from None
+    if not isinstance(rows, np.ndarray):
+        raise DataError("expected one array, got an archive of several", name)
+    return rows
 
 
 def _files(name: str, ext: str) -> list[str]:

@@ -168,7 +168,9 @@ def _read_array(path: Path) -> tuple[Any, str]:
                 return loaded[loaded.files[0]], "scores"
             names = ", ".join(loaded.files)
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"no array that NumPy can read: {error}", str(path)) from None
+        # NumPy takes what is no array for a pickle, and then advises to trust it
+        reason = "it holds something else" if "pickle" in str(error) else error
+        raise DataError(f"no array that NumPy can read: {reason}", str(path)) from None
     raise DataError(f"expected an array 'scores' or 'probabilities', got {names or 'none'}", str(path))
 
 

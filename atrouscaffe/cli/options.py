@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Any
 
@@ -86,6 +87,9 @@ def _mean(text: str | None) -> Any:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
+        if not os.path.exists(text):
+            raise ArgumentError(f"--mean: expected a number, one a channel (B,G,R), or a mean file, got {text!r}, "
+                                "which is neither a number nor there as a file") from None
         return text
 
 

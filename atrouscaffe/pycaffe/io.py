@@ -256,7 +256,7 @@ def _decode(filename: str) -> np.ndarray:
     """Return the pixels as float64 from 0 to 1, with the file's own channels; a palette becomes RGB."""
     import io
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     data = read_bytes(filename)
     try:
@@ -273,7 +273,8 @@ def _decode(filename: str) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"cannot be decoded as a picture: {error}", str(filename)) from None
+        reason = "of no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"cannot be decoded as a picture: {reason}", str(filename)) from None
     if array.dtype == np.bool_ or array.dtype.kind == "f":
         return array.astype(np.float64)
     return array / (255.0 if array.dtype == np.uint8 else 65535.0)

@@ -256,6 +256,15 @@ def test_classify_prints_the_best_and_writes_all(folder, rng, capsys, monkeypatc
     assert lines[1].split() == [f"{scores[0].max():.4f}", ["cat", "dog", "cow"][scores[0].argmax()]]
     monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no device", "device 'cuda': no CUDA device was found"))
     assert run(f"{command} --gpu") == run(f"{command} --device cuda") == 2
-    assert run(command.replace("pictures --ext png", "missing.png")) == 2
+    capsys.readouterr()
+    (folder / "words.npy").write_text("words")
+    (folder / "words.png").write_text("words")
+    np.savez(folder / "rows.npy", a=np.zeros(3))
+    (folder / "rows.npy.npz").rename(folder / "rows.npy")
+    for name, word in (("missing.png", "no such file"), ("missing.npy", "no such file"),
+                       ("words.npy", "something else"), ("words.png", "no format that Pillow knows"), ("rows.npy", "archive")):
+        assert run(command.replace("pictures --ext png", name)) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"atrouscaffe: {name}: ") and word in said and said.count("\n") == 1, said
     (folder / "names.txt").write_text("cat\n")
     assert run(command) == 2
