@@ -262,7 +262,8 @@ def test_classify_prints_the_best_and_writes_all(folder, rng, capsys, monkeypatc
     np.savez(folder / "rows.npy", a=np.zeros(3))
     (folder / "rows.npy.npz").rename(folder / "rows.npy")
     for name, word in (("missing.png", "no such file"), ("missing.npy", "no such file"),
-                       ("words.npy", "something else"), ("words.png", "no format that Pillow knows"), ("rows.npy", "archive")):
+                       ("words.npy", "something else"), ("words.png", "no format that Pillow knows"),
+                       ("rows.npy", "archive")):
         assert run(command.replace("pictures --ext png", name)) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"atrouscaffe: {name}: ") and word in said and said.count("\n") == 1, said
