@@ -72,33 +72,6 @@ extern "C" __global__ void pack_tf32(const float* __restrict__ x, float* __restr
   pack_tile<Tf32>(x, packed, channels, chunks, area, across);
 }
 
-// The way back, (N, H, W, chunks) halves to (N, channels, H, W) floats; grid (pixel tiles, chunk tiles, images).
-extern "C" __global__ void unpack_f16(const half* __restrict__ packed, float* __restrict__ x, int channels, int chunks,
-                                      int area, int across) {
-  __shared__ float tile[TILE * 8 + 64];
-  const int bits = TILE_BITS - across, last = (1 << bits) - 1, line = last + 2;
-  const int pixel0 = blockIdx.x << bits, chunk0 = blockIdx.y << across;
-  for (int i = threadIdx.x; i < TILE; i += blockDim.x) {
-    const int chunk = i & ((1 << across) - 1), pixel = i >> across;
-    if (chunk0 + chunk >= chunks || pixel0 + pixel >= area) continue;
-    const size_t place = ((size_t)blockIdx.z * area + pixel0 + pixel) * chunks + chunk0 + chunk;
-    union {
-      Chunk whole;
-      half part[8];
-    } in;
-    in.whole = ((const Chunk*)packed)[place];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) tile[(chunk * 8 + j) * line + pixel] = __half2float(in.part[j]);
-  }
-  __syncthreads();
-  float* image = x + (size_t)blockIdx.z * channels * area;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < TILE * 8; i += blockDim.x) {
-    const int channel = chunk0 * 8 + (i >> bits), pixel = pixel0 + (i & last);
-    if (channel < channels && pixel < area) image[(size_t)channel * area + pixel] = tile[(i >> bits) * line + (i & last)];
-  }
-}
-
 // One thread a number of the packed weights: rows of `line` chunks.
 template <class To>
 __device__ __forceinline__ typename To::type packed_weight(const float* __restrict__ w, int i, int outputs, int rows,

@@ -22,12 +22,12 @@ import numpy as np
 
 from atrouscaffe.errors import DeviceError
 from atrouscaffe.geometry import Window
-from atrouscaffe.ops.im2col import flatten_windows, geo_of, taps_of
+from atrouscaffe.ops.im2col import geo_of, taps_of
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["PER_CHUNK", "Job", "Plan", "chunks_of", "clocks_of", "implicit_forward", "implicit_supported",
-           "pack_activations", "pack_weight", "plan_of", "plans", "unpack_activations"]
+           "pack_activations", "pack_weight", "plan_of", "plans"]
 
 MOST_TAPS = 15  # along one axis: a bit each in the kernels' masks
 MOST = 2**31 - 1  # numbers and chunks are counted in int
@@ -190,7 +190,7 @@ def implicit_supported(windows: Sequence[Window], group: int, channels: int, out
     -----
     Groups of a few channels (depthwise) are left to other kernels: tiles of 64 outputs would stay empty.
     """
-    if len(windows) not in (1, 2) or any(w.kernel > MOST_TAPS for w in windows) or precision not in TILES:
+    if len(windows) != 2 or any(w.kernel > MOST_TAPS for w in windows) or precision not in TILES:
         return False
     if group > 1 and (channels // group < 16 or outputs // group < 16):
         return False
@@ -213,13 +213,13 @@ def _suffix(precision: str) -> str:
 
 
 def pack_weight(weight: Any, precision: str, group: int = 1) -> Any:
-    """Return a weight (M, C/group, \\*kernel) in the order and type that the kernels read.
+    """Return a weight (M, C/group, kernel_h, kernel_w) in the order and type that the kernels read.
 
     float16 or float32; rows of outputs and the ends of rows are filled up with zeros.
     """
     xp = module_of(weight)
     outputs, channels = weight.shape[0] // group, weight.shape[1]
-    taps = int(np.prod(weight.shape[2:], dtype=np.int64))
+    taps = weight.shape[2] * weight.shape[3]
     rows = _rows(outputs)
     if precision == "fp32":
         blocks = -(-channels // STEP)
@@ -235,17 +235,17 @@ def pack_weight(weight: Any, precision: str, group: int = 1) -> Any:
 
 
 def pack_activations(x: Any, precision: str, group: int = 1) -> Any:
-    """Return x (N, C, \\*spatial) as (N, pixels, group, channels), rounded; channels filled up with zeros.
+    """Return x (N, C, H, W) as (N, pixels, group, channels), rounded; channels filled up with zeros.
 
     Parameters
     ----------
-    x : (N, C, \\*spatial) float32 array
+    x : (N, C, H, W) float32 array
     precision : {"tf32", "fp16"}
     group : int
     """
     xp = module_of(x)
     images, channels = x.shape[0], x.shape[1] // group
-    area = int(np.prod(x.shape[2:], dtype=np.int64))
+    area = x.shape[2] * x.shape[3]
     chunks = chunks_of(channels, precision)
     packed = xp.empty((images, area, group, chunks * PER_CHUNK[precision]),
                       np.float16 if precision == "fp16" else np.float32)
@@ -255,15 +255,6 @@ def pack_activations(x: Any, precision: str, group: int = 1) -> Any:
     return packed
 
 
-def unpack_activations(packed: Any, x: Any) -> None:
-    """Write what `pack_activations` made, float16 in one group, into x (N, C, \\*spatial)."""
-    chunks = packed.shape[-1] // PER_CHUNK["fp16"]
-    across = min(3, chunks.bit_length() - 1)
-    area = int(np.prod(x.shape[2:], dtype=np.int64))
-    grid = (-(-area // (512 >> across)), -(-chunks // (1 << across)), x.shape[0])
-    launch("conv_pack", "unpack_f16", grid, (packed, x, x.shape[1], chunks, area, across))
-
-
 def implicit_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[Window], group: int = 1, *,
                      precision: str, relu: bool = False, packed_weight: Any = None, packed_x: Any = None,
                      packed_y: Any = None, plan: Plan | None = None) -> None:
@@ -271,13 +262,12 @@ def implicit_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[W
 
     Parameters
     ----------
-    x : (N, C, \\*spatial) float32 array
-    weight : (M, C/group, \\*kernel) float32 array
+    x : (N, C, H, W) float32 array
+    weight : (M, C/group, kernel_h, kernel_w) float32 array
     bias : (M,) float32 array or None
-    y : (N, M, \\*out) float32 array, written
+    y : (N, M, out_h, out_w) float32 array, written
         Only its shape is used where `packed_y` is given.
-    windows : sequence of Window
-        One or two, as `implicit_supported` says.
+    windows : sequence of two Window
     group : int
     precision : {"fp32", "tf32", "fp16"}
     relu : bool
@@ -297,9 +287,6 @@ def implicit_forward(x: Any, weight: Any, bias: Any, y: Any, windows: Sequence[W
     """
     if not y.size:
         return
-    if len(windows) == 1:
-        (x, both), (y, _), (weight, _) = (flatten_windows(array, windows) for array in (x, y, weight))
-        windows = both
     xp, outputs = module_of(x), y.shape[1] // group
     job = Job.of(x.shape, y.shape, windows, group, precision)
     plan = plan or plan_of(job)

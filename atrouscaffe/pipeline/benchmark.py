@@ -41,7 +41,6 @@ DEFAULT_MODELS = ("deeplab", "deeplab-largefov")
 AS_TRAINED = "deeplab"
 """The sentence speaks of the geometry in which this net is trained, 306x306 pixels to 39x39 scores; its test net pads
 its poolings otherwise, and makes 41x41."""
-STAGES = ("decode", "net", "upsample", "CRF", "write")
 
 
 @dataclass(frozen=True)

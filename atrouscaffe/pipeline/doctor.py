@@ -28,7 +28,6 @@ from atrouscaffe.runtime.cache import folder_size
 __all__ = ["Finding", "examine", "healthy"]
 
 OLDEST_PYTHON = (3, 11)
-STATES = ("ok", "note", "absent", "broken")
 
 
 @dataclass(frozen=True)
