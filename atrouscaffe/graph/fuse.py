@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from atrouscaffe.graph.graph import Graph, Node
-from atrouscaffe.ops.packed import fits_packed
+from atrouscaffe.ops.packed import convolves_packed, fits_packed
 from atrouscaffe.spec import TEST
 
 __all__ = ["folded_relus", "packed_storages"]
-
-MOST_TAPS = 15  # of a packed convolution along one axis
 
 
 def folded_relus(graph: Graph) -> dict[int, int]:
@@ -82,7 +80,5 @@ def _takes_packed(graph: Graph, node: Node) -> bool:
         return False
     if node.spec.type == "Pooling":
         return node.layer.p.pool in ("MAX", "AVE")
-    if node.spec.type != "Convolution" or node.layer.p.group != 1 or node.layer.p.axis not in (1, -3):
-        return False
-    weight = node.blueprints[0].shape
-    return len(weight) == 4 and max(weight[2:]) <= MOST_TAPS
+    return (node.spec.type == "Convolution" and node.layer.p.axis in (1, -3)
+            and convolves_packed(node.blueprints[0].shape, node.layer.p.group))

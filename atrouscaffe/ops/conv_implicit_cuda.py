@@ -26,7 +26,7 @@ from atrouscaffe.ops.im2col import geo_of, taps_of
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.kernels import launch
 
-__all__ = ["PER_CHUNK", "Job", "Plan", "chunks_of", "clocks_of", "implicit_forward", "implicit_supported",
+__all__ = ["MOST_TAPS", "PER_CHUNK", "Job", "Plan", "chunks_of", "clocks_of", "implicit_forward", "implicit_supported",
            "pack_activations", "pack_weight", "plan_of", "plans"]
 
 MOST_TAPS = 15  # along one axis: a bit each in the kernels' masks

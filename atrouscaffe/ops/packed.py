@@ -16,7 +16,7 @@ import numpy as np
 
 from atrouscaffe.geometry import Window
 
-__all__ = ["fits_packed", "packed_conv", "packed_pool", "packed_view"]
+__all__ = ["convolves_packed", "fits_packed", "packed_conv", "packed_pool", "packed_view"]
 
 
 def _padded(channels: int) -> int:
@@ -29,6 +29,13 @@ def _padded(channels: int) -> int:
 def fits_packed(shape: Sequence[int]) -> bool:
     """Whether packed values of a blob (N, C, H, W) fit into the float32 blob's own memory."""
     return len(shape) == 4 and _padded(shape[1]) <= 2 * shape[1]
+
+
+def convolves_packed(weight: Sequence[int], group: int) -> bool:
+    """Whether a convolution with weights of this shape, (M, C/group, \\*kernel), reads and writes packed values."""
+    from atrouscaffe.ops.conv_implicit_cuda import MOST_TAPS
+
+    return group == 1 and len(weight) == 4 and max(weight[2:]) <= MOST_TAPS
 
 
 def packed_view(array: Any) -> Any:
