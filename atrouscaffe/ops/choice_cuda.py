@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from atrouscaffe.errors import BudgetError
 from atrouscaffe.runtime.cache import cache_base
 from atrouscaffe.runtime.cuda import CudaBackend, Recording, milliseconds
 
@@ -67,16 +68,30 @@ def choose(backend: CudaBackend, question: str, ways: Mapping[str, Callable[[], 
         Names the work: operation, shapes, precision.
     ways : mapping of str to callable
         Each starts the whole work on the current stream.
+
+    Raises
+    ------
+    BudgetError
+        There is not memory enough for any of them; one that there is not enough for is left out, in this process.
     """
-    times = {name: milliseconds(Recording(backend, work).replay) for name, work in ways.items()}
+    times: dict[str, float] = {}
+    lacking: BudgetError | None = None
+    for name, work in ways.items():
+        try:
+            times[name] = milliseconds(Recording(backend, work).replay)
+        except BudgetError as error:  # the others may do with less
+            lacking = error
+    if lacking is not None and not times:
+        raise lacking
     best = min(times, key=lambda name: times[name])
     path = _file(backend)
     with _lock:
         _choices.setdefault(path, _read(path))[question] = best
+        if lacking is not None:
+            return best  # another time there may be more memory
         with contextlib.suppress(OSError):  # not kept: measured again by the next process
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Others may have written since: theirs are kept, too.
-            merged = {**_read(path), **_choices[path]}
+            merged = {**_read(path), question: best}  # others may have written since
             with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
                 json.dump(merged, file, indent=0, sort_keys=True)
             os.replace(file.name, path)
