@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +98,15 @@ def _run_crf(labels: int, device: str = "cpu") -> None:
            device=device)
 
 
+def _machine_code(folder: Path) -> set[tuple[Path, int]]:
+    """Return the files of compiled functions, with the time at which each was written."""
+    found = set()
+    for path in folder.rglob("*.nbc"):
+        with contextlib.suppress(FileNotFoundError):  # another process replaced it
+            found.add((path, path.stat().st_mtime_ns))
+    return found
+
+
 def warm_cpu() -> Iterator[Step]:
     """Use every compiled function of the CPU engine; yield each step behind it.
 
@@ -106,7 +117,8 @@ def warm_cpu() -> Iterator[Step]:
     """
     from atrouscaffe.runtime.jit import cache_folder, counts
 
-    if cache_folder() is None:
+    folder = cache_folder()
+    if folder is None:
         raise FileAccessError("warmup: the folder for compiled functions cannot be written, so that nothing can be "
                               "compiled ahead; let ATROUSCAFFE_CACHE_DIR name a folder that can")
     steps: dict[str, Callable[[], None]] = {name: lambda body=body: _run_net(body, "cpu")  # type: ignore[misc]
@@ -115,10 +127,15 @@ def warm_cpu() -> Iterator[Step]:
               for labels in CRF_LABELS}
     before = counts()
     for name, work in steps.items():
-        begin = time.perf_counter()
+        kept, begin = _machine_code(folder), time.perf_counter()
         work()
         seconds, after = time.perf_counter() - begin, counts()
         fresh = tuple(key for key, (compiled, _) in after.items() if compiled > before.get(key, (0, 0))[0])
+        lost = len(fresh) - len(_machine_code(folder) - kept) if fresh else 0
+        if lost > 0:
+            raise FileAccessError(f"warmup: {lost} of {len(fresh)} compiled functions of step {name!r} could not be "
+                                  f"kept in {folder}; see whether the disk is full, or let ATROUSCAFFE_CACHE_DIR name "
+                                  "another folder")
         there = sum(read - before.get(key, (0, 0))[1] for key, (_, read) in after.items())
         yield Step(name, seconds, fresh, there)
         before = after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -50,6 +51,15 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path) -> None:
     done = warmup("--device", "cpu", ATROUSCAFFE_CACHE_DIR=str(tmp_path / "file"), PYTHONWARNINGS="ignore")
     assert done.returncode == 2
     assert done.stderr.startswith("atrouscaffe: warmup:") and "ATROUSCAFFE_CACHE_DIR" in done.stderr
+
+
+def test_a_disk_without_room_is_an_error(tmp_path) -> None:
+    done = subprocess.run([sys.executable, "-m", "atrouscaffe", "warmup", "--device", "cpu"], cwd=ROOT, text=True,
+                          capture_output=True, timeout=300, env={**os.environ, "ATROUSCAFFE_CACHE_DIR": str(tmp_path)},
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)))
+    assert done.returncode == 2
+    assert done.stderr.startswith("atrouscaffe: warmup:") and "disk is full" in done.stderr
+    assert str(tmp_path) in done.stderr and done.stdout == ""
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:
