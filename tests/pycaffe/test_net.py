@@ -300,6 +300,32 @@ def test_mode_and_device_are_honest(net_file, monkeypatch):
         caffe.set_solver_count(2)
 
 
+@pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
+def test_nets_made_after_set_mode_gpu_run_there(device, tmp_path, rng):
+    (tmp_path / "deploy.prototxt").write_text(DEPLOY)
+    net_file = str(tmp_path / "deploy.prototxt")
+    caffe.set_random_seed(5)
+    on_cpu = caffe.Net(net_file, caffe.TEST)
+    try:
+        caffe.set_device(0)
+        assert caffe.Net(net_file, caffe.TEST).backend.name == "cpu"  # chosen, not yet asked for
+        caffe.set_mode_gpu()
+        caffe.set_random_seed(5)
+        net = caffe.Net(net_file, caffe.TEST)
+    finally:
+        caffe.set_mode_cpu()
+    assert net.backend.name == "cuda:0" and caffe.Net(net_file, caffe.TEST).backend.name == "cpu"
+    assert net.inputs
+    for name in net.inputs:
+        values = rng.normal(size=net.blobs[name].shape)
+        net.blobs[name].data[...] = values
+        on_cpu.blobs[name].data[...] = values
+    found, wanted = net.forward(), on_cpu.forward()
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * np.abs(value).max())
+
+
 def test_log_lines_have_the_form_of_glog(capsys, monkeypatch):
     caffe.log("hello")
     assert __import__("re").fullmatch(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+:\d+\] hello\n", capsys.readouterr().err)
