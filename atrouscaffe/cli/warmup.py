@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         if found is None or found.state == "ready":
             done[args.device or "cuda"] = _told(args.device or "cuda", warm_device(args.device or "cuda"), args.json)
         elif not args.json:
-            print(f"cuda: nothing to do, {found.state}")
+            reason = found.message.removeprefix("device 'cuda': ").split("; ")[0]
+            print(f"cuda: nothing to do: {reason}")
     if args.json:
         print(json.dumps(done, indent=1))
     return 0

@@ -70,3 +70,14 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         return
     done = warmup("--device", "cuda")
     assert done.returncode == 2 and done.stderr.startswith("atrouscaffe: device 'cuda'")
+
+
+def test_a_device_that_was_not_asked_for_is_passed_over_with_the_reason(monkeypatch, capsys) -> None:
+    from atrouscaffe.cli.main import main
+    from atrouscaffe.pipeline import warmup as pipeline
+    from atrouscaffe.runtime import cuda
+
+    monkeypatch.setattr(pipeline, "warm_cpu", lambda: iter(()))
+    monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no device", "device 'cuda': none was found; buy one"))
+    assert main(["warmup"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "cuda: nothing to do: none was found"
