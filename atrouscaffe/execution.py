@@ -171,6 +171,11 @@ class Execution:
         if self.graph.net.dialect != "v1":  # the first fork shares values only; each layer has its own gradient
             blob.share_diff(owner)
 
+    def push(self) -> None:
+        """Copy to the device what users may have written into blobs and parameters."""
+        for blob in (*self._storage, *(blob for blobs in self.node_params for blob in blobs)):
+            blob.push()
+
     def buffers(self) -> list[Any]:
         """Return the arrays of all blobs and parameters on the device."""
         params = [blob.array for blobs in self.node_params for blob in blobs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atrouscaffe.errors import DeviceError, GraphError
 from atrouscaffe.execution import Execution
-from atrouscaffe.runtime.blob import flush, moves
+from atrouscaffe.runtime.blob import moves
 from atrouscaffe.runtime.cuda import Recording
 
 __all__ = ["RecordedPass"]
@@ -27,7 +27,7 @@ class RecordedPass:
         if execution.backend.name == "cpu":
             raise DeviceError("record: expected a net on a CUDA device, this one is on the CPU")
         self._execution = execution
-        flush()  # else parameters would change during the pass, and what was derived from them would be out of date
+        execution.push()  # else parameters would change during the pass, and what was derived from them be out of date
         last = len(execution.graph.nodes) - 1
         self._recording = Recording(execution.backend, lambda: execution.forward(0, last))
         self._places, self._moves = self._now(), moves()
@@ -43,7 +43,7 @@ class RecordedPass:
     @property
     def valid(self) -> bool:
         """Whether the pass still fits the net: no shape, no memory and no parameter has changed since."""
-        flush()
+        self._execution.push()
         if self._moves != moves():  # some blob's memory moved, perhaps another net's
             if self._now() != self._places:
                 return False

@@ -306,3 +306,15 @@ def test_backward_behind_a_replay_then_takes_what_the_replay_left(device, way):
     net.blobs["x"].data[...] = second
     recorded.replay()
     np.testing.assert_array_equal(net.backward(y=slope)["x"], wanted)
+
+
+def test_array_of_another_net_when_a_pass_is_replayed_meanwhile_then_still_takes_values(device, image, way):
+    if device == "cpu":
+        pytest.skip("passes are recorded on devices")
+    first, second = (Net(DEEPLAB, TEST, seed=3, device=device, keep=[]) for _ in range(2))
+    expected = first.forward(data=image)["fc8"].copy()
+    recorded = first.record()
+    held = second.blobs["data"].data
+    recorded.replay()
+    held[...] = image  # handed out before, written after the other net's pass
+    np.testing.assert_array_equal(second.forward()["fc8"], expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,22 +11,12 @@ import numpy as np
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.runtime.backend import CpuBackend
 
-__all__ = ["Blob", "flush", "moves"]
+__all__ = ["Blob", "moves"]
 
 MAX_ELEMENTS = 2**31 - 1  # Caffe counts elements in an int
 
-
-_ahead: weakref.WeakSet[_Memory] = weakref.WeakSet()
-"""Memories whose mirror was handed out after the device: what users may have written to."""
-
 _moves = 0
 """How often a blob got another shape or another buffer on its device, in all blobs together."""
-
-
-def flush() -> None:
-    """Copy to the devices what users may have written into blobs."""
-    for memory in list(_ahead):
-        memory.push()
 
 
 def moves() -> int:
@@ -72,7 +61,6 @@ class _Memory:
         """Copy the mirror to the device where it is ahead."""
         if self.ahead and self.mirror is not None:
             self.ahead = False
-            _ahead.discard(self)
             with self.backend.active():
                 self.device[: self.mirror.size] = self.backend.asarray(self.mirror)
             if self.tracked:
@@ -98,7 +86,6 @@ class _Memory:
         else:
             self.mirror[...] = fresh  # whoever holds it sees the new values
         self.ahead = True
-        _ahead.add(self)
         return self.mirror
 
 
@@ -188,6 +175,10 @@ class Blob:
     def diff(self) -> np.ndarray:
         """Gradient as a writable NumPy array of `shape`."""
         return self.grad if self._on_host else self._gradient.on_host(self.count, True).reshape(self._shape)
+
+    def push(self) -> None:
+        """Copy the values to the device where a user may have written them."""
+        self._values.push()
 
     def host(self) -> np.ndarray:
         """Return the values as a NumPy array to read; on another device a copy, which it does not take back."""
