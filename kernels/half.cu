@@ -1,4 +1,4 @@
-// Operands of matrix products in half precision. Contract: atrouscaffe/ops/conv_cuda.py.
+// Operands of matrix products in half precision. Contract: atrouscaffe/ops/half_cuda.py.
 #include "real.cuh"
 #include "half.cuh"
 

@@ -26,6 +26,7 @@ from atrouscaffe.geometry import Window
 from atrouscaffe.ops.choice_cuda import choose, known_choice
 from atrouscaffe.ops.conv_implicit_cuda import Job, Plan, implicit_forward, implicit_supported, pack_weight, plans
 from atrouscaffe.ops.depthwise_cuda import depthwise_forward, depthwise_transpose, depthwise_weight_gradient
+from atrouscaffe.ops.half_cuda import half_weight, operand_type, to_half
 from atrouscaffe.ops.im2col import geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cuda import add_columns, fill_columns
 from atrouscaffe.runtime.backend import module_of
@@ -34,7 +35,7 @@ from atrouscaffe.runtime.cuda import cached, current, recording
 from atrouscaffe.runtime.kernels import launch
 
 __all__ = ["COLUMN_BYTES", "add_bias", "conv_bias_gradient", "conv_forward", "conv_packed", "conv_transpose",
-           "conv_weight_gradient", "half_weight", "operand_type", "to_half"]
+           "conv_weight_gradient"]
 
 COLUMN_BYTES = 2**28
 """About how much one block of columns may take: wide enough for cuBLAS, small beside a card's memory."""
@@ -192,27 +193,6 @@ def add_bias(y: Any, bias: Any, relu: bool = False) -> None:
     """Add `bias` (M,) or None to `y` (N, M, ...), and set what is below 0 to 0 with `relu`; one pass, in place."""
     if bias is not None or relu:
         launch("bias", "bias_relu", y.size, (y, bias, y.size, y.shape[1], math.prod(y.shape[2:]), relu), real=y.dtype)
-
-
-def to_half(source: Any) -> Any:
-    """Return `source` rounded to float16; what is too large becomes the largest finite number."""
-    xp = module_of(source)
-    source = xp.ascontiguousarray(source)
-    target = xp.empty(source.shape, np.float16)
-    launch("half", "to_half", source.size, (source, target, source.size), real=source.dtype)
-    return target
-
-
-def half_weight(weight: Any) -> Any:
-    """Return `weight` in half precision, kept until parameters change."""
-    return cached("half", weight, lambda: to_half(weight))
-
-
-def operand_type(x: Any) -> np.dtype:
-    """Type of the operands of products on float32 blobs; float64 is for checks and stays."""
-    backend = current()
-    half = backend is not None and backend.precision == "fp16" and x.dtype == np.float32
-    return np.dtype(np.float16) if half else x.dtype
 
 
 def _blocks(images: int, pixels: int, pixel_bytes: int) -> Iterator[tuple[int, int, int, int]]:

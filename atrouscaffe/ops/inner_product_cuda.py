@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from atrouscaffe.ops.conv_cuda import add_bias, half_weight, operand_type, to_half
+from atrouscaffe.ops.conv_cuda import add_bias
+from atrouscaffe.ops.half_cuda import half_weight, operand_type, to_half
 from atrouscaffe.runtime.cublas import gemm
 
 __all__ = ["inner_product", "inner_product_data_gradient", "inner_product_weight_gradient"]

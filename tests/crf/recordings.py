@@ -53,3 +53,18 @@ def build(arrays: dict, params: dict, unary: np.ndarray | None = None, device: s
 def saved(arrays: dict) -> np.ndarray:
     """Return the recorded beliefs; without the phantom points of the original's SSE build where they matter."""
     return arrays.get("Q_nopad", arrays["Q"])
+
+
+def check_saved(arrays: dict, seen: dict[int, np.ndarray], labels: np.ndarray) -> None:
+    """Hold beliefs by iteration, and the labels of the last one, against what a case saved."""
+    stride = int(arrays["stride"])
+    for iteration, recorded in zip(arrays["iters_saved"].tolist(), saved(arrays)):
+        mine = seen[iteration]
+        mine = mine[:, ::stride, ::stride] if stride > 1 else mine
+        apart = np.abs(mine - recorded)
+        assert np.quantile(apart, 0.999) <= 1e-4 and apart.max() <= 1e-3
+        top = np.sort(recorded, axis=0)[-2:]
+        clear = top[1] - top[0] > 1e-2
+        assert (mine.argmax(axis=0) == recorded.argmax(axis=0))[clear].all()
+    if "map_final" in arrays:
+        assert np.array_equal(labels, arrays["map_final"])
