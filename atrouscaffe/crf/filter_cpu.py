@@ -11,8 +11,8 @@ import functools
 
 import numpy as np
 
-from atrouscaffe.crf.vector_cpu import add, fill, load, mul, muladd, peek, prefetch, store
 from atrouscaffe.runtime.jit import jit
+from atrouscaffe.runtime.vector_cpu import add, fill, load, mul, muladd, peek, prefetch, store
 
 __all__ = ["make_blur", "make_merge_rows", "make_slice", "make_splat", "own_weights"]
 

@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
-from atrouscaffe.crf.vector_cpu import add, fill, less, load, mul, peek, poke, rint, store, sub
 from atrouscaffe.runtime.jit import jit
+from atrouscaffe.runtime.vector_cpu import add, fill, less, load, mul, peek, poke, rint, store, sub
 
 __all__ = ["index_copies", "make_embed", "make_link", "make_merge"]
 

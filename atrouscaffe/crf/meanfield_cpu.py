@@ -15,7 +15,8 @@ import math
 
 import numpy as np
 
-from atrouscaffe.crf.vector_cpu import (
+from atrouscaffe.runtime.jit import jit
+from atrouscaffe.runtime.vector_cpu import (
     add,
     div,
     exp,
@@ -37,7 +38,6 @@ from atrouscaffe.crf.vector_cpu import (
     turn,
     widest,
 )
-from atrouscaffe.runtime.jit import jit
 
 __all__ = ["COLUMNS", "GROUP", "make_update", "survey", "work_size"]
 
