@@ -102,6 +102,10 @@ def test_packed_storages_are_those_between_convolutions_and_poolings(image):
     packed = packed_storages(graph, {value.storage for value in graph.values if value.readers}, folded_relus(graph))
     names = {value.name for value in graph.values if value.storage in packed}
     assert names == {"conv1_1", "fc6", "fc7"}
+    text = DEEPLAB.replace('type: "Dropout"', 'type: "Dropout" dropout_param { sample_weights_test: true }')
+    graph = Net(text, TEST, seed=3, keep=[]).graph
+    packed = packed_storages(graph, {value.storage for value in graph.values if value.readers}, folded_relus(graph))
+    assert len({value.name for value in graph.values if value.storage in packed} & {"fc6", "fc7"}) < 2
 
 
 def test_weights_when_written_after_a_pass_then_count_in_the_next(device, image, way):

@@ -93,8 +93,8 @@ def _mean(text: str | None) -> Any:
         return text
 
 
-def make_segmenter(args: argparse.Namespace) -> Any:
-    """Return the Segmenter that the options describe."""
+def make_segmenter(args: argparse.Namespace, **more: Any) -> Any:
+    """Return the Segmenter that the options describe, and `more` of its own arguments."""
     from atrouscaffe.pipeline.registry import EMBEDDED
     from atrouscaffe.pipeline.segment import Segmenter
 
@@ -110,4 +110,4 @@ def make_segmenter(args: argparse.Namespace) -> Any:
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
         output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
         weights_dialect=args.weights_dialect, allow_missing=args.allow_missing, allow_paths=args.allow_path,
-        memory_budget=None if budget is None else int(budget * 1e6), tile=args.tile)
+        memory_budget=None if budget is None else int(budget * 1e6), tile=args.tile, **more)

@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--alpha", type=float, default=0.55, metavar="A", help="share of colour in overlays (0.55)")
     out.add_argument("--save-scores", action="store_true", help="also write NAME.npz with the net's scores (C, H, W)")
     out.add_argument("--json", action="store_true", help="print what was done as JSON")
+    sampling = parser.add_argument_group("Bayesian nets")
+    sampling.add_argument("--samples", type=int, default=1, metavar="N",
+                          help="mean of N passes over each picture, for nets whose Dropout layers have "
+                               "sample_weights_test; also writes NAME_uncertainty.png, the variance over the passes, "
+                               "white where it is the picture's largest (1)")
 
 
 class Job(NamedTuple):
@@ -71,7 +76,7 @@ def jobs(inputs: list[str]) -> list[Job]:
         stem, number = path.stem, 2
         while stem.lower() in taken:
             stem, number = f"{path.stem}_{number}", number + 1
-        taken.update((stem.lower(), f"{stem}_overlay".lower()))
+        taken.update(f"{stem}{end}".lower() for end in ("", "_overlay", "_uncertainty"))
         found.append(Job(path, stem, path.suffix.lower() in VIDEO_SUFFIXES))
     return found
 
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileAccessError(f"cannot make the folder: {error.strerror}", args.out) from None
-    segmenter = make_segmenter(args)
+    segmenter = make_segmenter(args, samples=args.samples)
     progress, results, failed = Progress(len(todo), "files"), [], 0
     for done, job in enumerate(todo, 1):
         try:
@@ -144,8 +149,10 @@ def _picture(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> d
 
     image = read_image(job.path)
     begin = time.perf_counter()
-    scores = None
-    if args.save_scores:
+    scores = uncertainty = None
+    if args.samples > 1:
+        labels, _, scores, uncertainty = segmenter.sampled(image)
+    elif args.save_scores:
         labels, _, scores = segmenter(image)
     else:
         labels = segmenter.labels(image)
@@ -157,11 +164,16 @@ def _picture(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> d
         entry["overlay"] = str(out / f"{job.stem}_overlay.png")
         picture = overlay(image, labels, segmenter.names, alpha=args.alpha)
         _write(out / f"{job.stem}_overlay.png", encode_picture(picture))
+    if uncertainty is not None:
+        largest = float(uncertainty.max())
+        entry |= {"uncertainty": str(out / f"{job.stem}_uncertainty.png"), "largest_uncertainty": largest}
+        shown = np.zeros(labels.shape, np.uint8) if largest == 0 else np.uint8(np.rint(uncertainty * (255 / largest)))
+        _write(out / f"{job.stem}_uncertainty.png", encode_picture(shown))
     if args.save_scores:
         import io
 
         buffer = io.BytesIO()
-        np.savez(buffer, scores=scores)
+        np.savez(buffer, scores=scores, **({} if uncertainty is None else {"uncertainty": uncertainty}))
         entry["scores"] = str(out / f"{job.stem}.npz")
         _write(out / f"{job.stem}.npz", buffer.getvalue())
     counts = np.bincount(labels.ravel(), minlength=segmenter.classes)

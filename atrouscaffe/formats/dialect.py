@@ -55,7 +55,8 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     },
     "bvlc": {
         "ConvolutionParameter": _DILATED,
-        "LayerParameter": {**_SINCE_2016, "swish_param": 147, "clip_param": 148},
+        "LayerParameter": {**_SINCE_2016, "swish_param": 147, "clip_param": 148,
+                           "multi_stage_meanfield_param": 1000},
         "LossParameter": {"normalization": 3},
         "V1LayerParameter": {"loss_param": 42},
         "V1LayerParameter.LayerType": {"DECONVOLUTION": 39},
@@ -69,6 +70,7 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     },
     "enet": {
         "ConvolutionParameter": _DILATED,
+        "ImageDataParameter": {"label_divide_factor": 13},
         "LayerParameter": {**_SINCE_2016, "upsample_param": 147, "dense_image_data_param": 46},
         "LossParameter": {"weight_by_label_freqs": 3, "class_weighting": 4, "normalization": 5},
         "V1LayerParameter": {"loss_param": 42},

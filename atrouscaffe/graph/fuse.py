@@ -69,8 +69,8 @@ def packed_storages(graph: Graph, dropped: Collection[int], folds: Mapping[int, 
 
 
 def _does_nothing(graph: Graph, node: Node) -> bool:
-    """Whether a layer leaves its blob alone: Dropout in place, when testing."""
-    return (node.spec.type == "Dropout" and graph.phase == TEST
+    """Whether a layer leaves its blob alone: Dropout in place, when testing, unless it samples then, too."""
+    return (node.spec.type == "Dropout" and graph.phase == TEST and not node.layer.p.sample_weights_test
             and graph.values[node.tops[0]].storage == graph.values[node.bottoms[0]].storage)
 
 

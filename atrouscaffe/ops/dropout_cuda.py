@@ -24,7 +24,7 @@ def dropout(x: Any, y: Any, ratio: float, seed: int) -> Any:
     """
     if recording():
         raise DeviceError("recording: Dropout draws its mask's seed on the host, so that every replay would drop the "
-                          "same values; training passes cannot be recorded")
+                          "same values; such passes cannot be recorded")
     mask = module_of(x).empty(x.size, np.bool_)
     counters = -(-x.size // 4)
     launch("dropout", "dropout", counters, (x, mask, y, x.size, counters, seed, ratio, 1 / (1 - ratio)), real=x.dtype)

@@ -19,6 +19,7 @@ from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
+from atrouscaffe.pipeline.samples import Sampled, check_samples, sample_probabilities
 from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.pipeline.tiling import Axis
 from atrouscaffe.recorded import RecordedPass
@@ -85,6 +86,9 @@ class Segmenter:
         Bytes for blobs, parameters and results; larger images are cut into tiles to stay below.
     tile : int, optional
         Largest side of a tile, in pixels; by default as large as the budget allows.
+    samples : int
+        Passes over each image, of whose probabilities the mean is taken: Bayesian SegNet, whose
+        Dropout layers have ``sample_weights_test``.
 
     Raises
     ------
@@ -111,7 +115,7 @@ class Segmenter:
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool = False,
                  allow_paths: Sequence[str | Path] = (), memory_budget: int | None = None,
-                 tile: int | None = None) -> None:
+                 tile: int | None = None, samples: int = 1) -> None:
         if channel_order not in ("bgr", "rgb"):
             raise ArgumentError(f"channel_order: expected 'bgr' or 'rgb', got {channel_order!r}")
         if tile is not None and tile < 1:
@@ -123,6 +127,8 @@ class Segmenter:
             raise ArgumentError(missing_weights(self.model) if self.model else
                                 "weights: expected a caffemodel, got none", spec.path)
         self.deploy = make_deploy(spec, output, allow_paths)
+        check_samples(self.deploy.spec, samples)
+        self.samples = int(samples)
         self.channel_order = channel_order
         self.mean, self.scale, self.preprocessing = self._preprocessing(mean, scale)
         self.crf = self._crf(crf, crf_params)
@@ -213,6 +219,8 @@ class Segmenter:
             More memory than allowed, whatever the tiles.
         """
         image = check_image(image)
+        if self.samples > 1:
+            return Segmentation(*self.sampled(image)[:3])
         backend = self.net.backend
         with backend.active():
             scores = self._scores(image)
@@ -223,6 +231,22 @@ class Segmenter:
                 probabilities = self._refined(image, probabilities, scores)
             probabilities, scores = backend.to_numpy(probabilities), backend.to_numpy(scores)
         return Segmentation(probabilities.argmax(0).astype(np.uint8), probabilities, scores)
+
+    def sampled(self, image: np.ndarray | str | Path) -> Sampled:
+        """Segment one image by the mean of `samples` passes; also return how much they differ.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8 in the order B, G, R, or a path
+        """
+        image = check_image(image)
+        backend = self.net.backend
+        with backend.active():
+            mean, uncertainty = sample_probabilities(lambda: self._scores(image), self.samples)
+            scores = backend.xp.log(backend.xp.maximum(mean, np.finfo(np.float32).tiny))
+            refined = mean if self.crf is None else self._refined(image, mean, scores)
+            arrays = [backend.to_numpy(array) for array in (refined, scores, uncertainty)]
+        return Sampled(arrays[0].argmax(0).astype(np.uint8), *arrays)
 
     def labels(self, image: np.ndarray | str | Path) -> np.ndarray:
         """Return the labels of one image alone, (H, W) uint8.
@@ -242,9 +266,9 @@ class Segmenter:
         ----------
         images : iterable of (H, W, 3) uint8, B, G, R
         """
-        if self.net.backend.name == "cpu":
+        if self.net.backend.name == "cpu" or self.samples > 1:
             for image in images:
-                if self.crf is not None:
+                if self.crf is not None or self.samples > 1:
                     yield self(image).labels
                     continue
                 labels = np.empty(image.shape[:2], np.uint8)

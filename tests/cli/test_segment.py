@@ -34,6 +34,13 @@ def net(tmp_path_factory):
     return folder
 
 
+SAMPLING = """input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 11 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 1 } }
+layer { name: "drop" type: "Dropout" bottom: "c" top: "c" dropout_param { MORE } }
+layer { name: "s" type: "Convolution" bottom: "c" top: "s" convolution_param { num_output: 3 kernel_size: 1 } }
+""".replace("{", "{{").replace("}", "}}").replace("MORE", "{}")
+
+
 def options(net, out):
     return ["--model", str(net / "net.prototxt"), "--weights", str(net / "net.caffemodel"), "--mean", "104,116,122",
             "--out", str(out)]
@@ -49,6 +56,38 @@ def test_a_photograph_gives_labels_and_overlay(net, tmp_path, capsys):
     out = capsys.readouterr()
     assert "a.png" in out.out
     assert out.err == ""  # no progress bar for work of less than a second, or without a terminal
+
+
+def test_samples_give_an_uncertainty_picture(tmp_path, capsys):
+    """Kendall et al. (2015): the variance of the passes' probabilities, averaged over the classes."""
+    text = SAMPLING.format("sample_weights_test: true")
+    (tmp_path / "net.prototxt").write_text(text)
+    weights(text, tmp_path / "net.caffemodel")
+    cv2.imwrite(str(tmp_path / "a.png"), photo(9, 11))
+    command = ["segment", str(tmp_path / "a.png"), *options(tmp_path, tmp_path / "out"), "--samples", "5", "--json",
+               "--save-scores"]
+    assert main(command) == 0
+    entry = json.loads(capsys.readouterr().out)["results"][0]
+    segmenter = Segmenter(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", mean=[104, 116, 122], samples=5)
+    wanted = segmenter.sampled(photo(9, 11))
+    saved = np.load(tmp_path / "out" / "a.npz")
+    assert np.array_equal(saved["uncertainty"], wanted.uncertainty)
+    assert np.array_equal(read_labels(tmp_path / "out" / "a.png"), wanted.labels)
+    assert entry["largest_uncertainty"] == pytest.approx(wanted.uncertainty.max())
+    picture = cv2.imread(entry["uncertainty"], cv2.IMREAD_UNCHANGED)
+    assert picture.max() == 255
+    assert np.abs(picture - wanted.uncertainty * 255 / wanted.uncertainty.max()).max() <= 0.51
+
+
+@pytest.mark.parametrize(("more", "samples", "word"), [("", "3", "sample_weights_test"), ("", "0", "at least 1")])
+def test_samples_that_cannot_be_are_refused(more, samples, word, tmp_path, capsys):
+    text = SAMPLING.format(more)
+    (tmp_path / "net.prototxt").write_text(text)
+    weights(text, tmp_path / "net.caffemodel")
+    cv2.imwrite(str(tmp_path / "a.png"), photo(9, 11))
+    assert main(["segment", str(tmp_path / "a.png"), *options(tmp_path, tmp_path / "out"),
+                 "--samples", samples]) == 2
+    assert word in capsys.readouterr().err
 
 
 def test_json_says_what_was_done(net, tmp_path, capsys):

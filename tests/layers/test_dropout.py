@@ -13,15 +13,19 @@ from tests.conftest import ORACLE
 from tests.layers.one_layer import gradients, small_net
 from tests.oracle_run import Case
 
-
-def layer(ratio: float, top: str = "y") -> str:
-    return f'layer {{ name: "l" type: "Dropout" bottom: "x" top: "{top}" dropout_param {{ dropout_ratio: {ratio} }} }}'
+SAMPLES = "sample_weights_test: true"
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0.3, 0.9])
-def test_train_keeps_the_right_share_and_scales_it(ratio, rng, device):
+def layer(ratio: float, top: str = "y", more: str = "") -> str:
+    return (f'layer {{ name: "l" type: "Dropout" bottom: "x" top: "{top}" '
+            f'dropout_param {{ dropout_ratio: {ratio} {more} }} }}')
+
+
+@pytest.mark.parametrize(("ratio", "phase", "more"), [(0.5, TRAIN, ""), (0.3, TRAIN, ""), (0.9, TRAIN, ""),
+                                                      (0.5, TEST, SAMPLES), (0.3, TEST, SAMPLES)])
+def test_the_right_share_is_kept_and_scaled(ratio, phase, more, rng, device):
     x = rng.uniform(1, 2, (3, 5, 101, 103))
-    net = small_net(layer(ratio), {"x": x}, phase=TRAIN, device=device, dtype=np.float32, seed=3)
+    net = small_net(layer(ratio, more=more), {"x": x}, phase=phase, device=device, dtype=np.float32, seed=3)
     dy = rng.uniform(1, 2, x.shape).astype(np.float32)
     dx = gradients(net, {"y": dy}, ["x"])["x"]
     factor = net.blobs["y"].data / net.blobs["x"].data
