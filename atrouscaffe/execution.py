@@ -18,6 +18,7 @@ from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
 from atrouscaffe.layers.base import Context
+from atrouscaffe.layers.python import BlobVec
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import serial_blas
 
@@ -55,7 +56,7 @@ class Execution:
 
     Attributes
     ----------
-    node_params : list of list of Blob
+    node_params : list of BlobVec
         Parameters by node.
     learnable : list of Learnable
     plan : MemoryPlan
@@ -74,7 +75,7 @@ class Execution:
             if all(value.name != name for value in graph.values):
                 raise NameNotFoundError(f"keep: the net has no blob {name!r}", graph.net.path)
         self._storage: list[Blob] = []
-        self.node_params: list[list[Blob]] = []
+        self.node_params: list[BlobVec] = []
         self._arena: Any = None
         self.plan = self._plan()
         self.contexts = [Context(backend, node.layer.env.phase,
@@ -90,6 +91,7 @@ class Execution:
         self.callbacks: dict[str, list[Callable[[int], Any]]] = {
             "before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
         self._scratch: list[Blob] = []
+        self._shaped = len(graph.nodes)  # layers from here on have not followed the last change of an input's shape
         with backend.active():
             self._make_blobs()
             self._make_params()
@@ -142,7 +144,7 @@ class Execution:
         owners: dict[str, tuple[Blob, Node]] = {}
         self.learnable: list[Learnable] = []
         for node, ctx in zip(self.graph.nodes, self.contexts):
-            blobs = []
+            blobs = BlobVec()
             with blame(node.spec):
                 for i, blueprint in enumerate(node.blueprints):
                     blob = Blob(blueprint.shape, self.backend, self.dtype, parameter=True)
@@ -192,8 +194,11 @@ class Execution:
 
     # -- shapes ---------------------------------------------------------------------------------
 
-    def reshape(self, first: int = 0, fed: bool = False) -> None:
-        """Infer shapes anew from node `first` on; `fed` says that it has just written its tops in new shapes.
+    def reshape(self, first: int = 0, last: int | None = None, fed: bool = False) -> None:
+        """Infer shapes anew from node `first` to `last`, or to the end.
+
+        `fed` says that node `first` has just written its tops in new shapes. Layers after `last` keep theirs until
+        they run, as in Caffe, where each layer reshapes itself in its forward pass.
 
         Where it raises, the graph keeps its shapes, so that the next pass looks at the inputs again.
 
@@ -205,28 +210,31 @@ class Execution:
         """
         values = self.graph.values
         before = [value.shape for value in values]
+        nodes = self.graph.nodes[first:None if last is None else last + 1]
         try:
-            for node in self.graph.nodes[first:]:
+            for node in nodes:
                 if node.spec.type in RESHAPED_BY_USERS or (fed and node.index == first):
                     tops = [self.blob(value).shape for value in node.tops]
                 else:
                     tops = self._infer(node)
                 for value, shape in zip(node.tops, tops):
                     values[value].shape = shape
-            check_label_maps(self.graph)
+            check_label_maps(self.graph, nodes)
             self.plan = self._plan()
         except AtrousCaffeError:
             for value, shape in zip(values, before):
                 value.shape = shape
             raise
         with self.backend.active():
-            self._reshape_blobs(before, first, fed)
+            self._reshape_blobs(before, nodes, fed)
+        self._shaped = first + len(nodes)
 
-    def _reshape_blobs(self, before: list[tuple[int, ...]], first: int, fed: bool) -> None:
-        """Give blobs the shapes of their values, which were `before`."""
+    def _reshape_blobs(self, before: list[tuple[int, ...]], nodes: Sequence[Node], fed: bool) -> None:
+        """Give the blobs of `nodes` the shapes of their values, which were `before`."""
         values = self.graph.values
-        alive = self._alive(first) if fed else {}
-        for node in self.graph.nodes[first:]:
+        first = nodes[0].index
+        alive = self._alive(first if fed else first - 1)
+        for node in nodes:
             for i, value in enumerate(node.tops):
                 self.blob(value).reshape(*values[value].shape)
                 if values[value].shape != before[value]:
@@ -254,19 +262,21 @@ class Execution:
                                      f"need {new.shape}; make a new net for another input size")
         return tops
 
-    def _check_inputs(self) -> None:
-        """Reshape the net where somebody reshaped an input since the last pass."""
-        for node in self.graph.nodes:
+    def _check_inputs(self, last: int) -> None:
+        """Reshape what runs up to node `last` where somebody reshaped an input since it last ran."""
+        for node in self.graph.nodes[:last + 1]:
             if node.spec.type in RESHAPED_BY_USERS and any(
                     self.blob(value).shape != self.graph.values[value].shape for value in node.tops):
-                self.reshape()
+                self.reshape(0, last)
                 return
+        if self._shaped <= last:
+            self.reshape(self._shaped, last)
 
     # -- passes ---------------------------------------------------------------------------------
 
     def forward(self, first: int, last: int) -> None:
         """Run nodes `first` to `last`, both included."""
-        self._check_inputs()
+        self._check_inputs(last)
         alone = (first, last) != (0, len(self.graph.nodes) - 1) or self.after_forward is not None or any(
             self.callbacks.values())  # somebody looks between the layers: each runs by itself
         folds, packed = ({}, set()) if alone else (self._folds, self._packed)
@@ -287,7 +297,7 @@ class Execution:
                     self.after_forward(node)
                 self._call("after_forward", node)
                 if any(top.shape != self.graph.values[value].shape for top, value in zip(tops, node.tops)):
-                    self.reshape(node.index, fed=True)
+                    self.reshape(node.index, last, fed=True)
 
     def _packed_ends(self, node: Node, packed: set[int]) -> tuple[bool, bool]:
         """Whether the first bottom and the first top of a layer are packed."""
@@ -298,7 +308,7 @@ class Execution:
 
     def backward(self, last: int, first: int) -> None:
         """Run nodes `last` down to `first`, both included, from the gradients of their tops."""
-        self._check_inputs()
+        self._check_inputs(last)
         written: set[int] = set()
         nodes = self.graph.nodes[first:last + 1]
         with serial_blas(), self.backend.active():
@@ -357,13 +367,13 @@ class Execution:
 
     def state(self) -> dict[str, Any]:
         """Return positions of data layers and random streams, in JSON's types."""
-        return {node.spec.name: {"state": dict(ctx.state), "rng": ctx.rng.bit_generator.state}
-                for node, ctx in zip(self.graph.nodes, self.contexts)}
+        return {key: {"state": dict(ctx.state), "rng": ctx.rng.bit_generator.state}
+                for key, ctx in zip(self.graph.keys(), self.contexts)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned; layers that it does not name go on as they are."""
-        for node, ctx in zip(self.graph.nodes, self.contexts):
-            if node.spec.name in state:
+        for key, ctx in zip(self.graph.keys(), self.contexts):
+            if key in state:
                 ctx.state.clear()
-                ctx.state.update(state[node.spec.name]["state"])
-                ctx.rng.bit_generator.state = state[node.spec.name]["rng"]
+                ctx.state.update(state[key]["state"])
+                ctx.rng.bit_generator.state = state[key]["rng"]

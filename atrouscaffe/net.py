@@ -10,7 +10,7 @@ import difflib
 import math
 import secrets
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,11 +20,11 @@ import numpy as np
 from atrouscaffe import rows
 from atrouscaffe.arguments import net_spec_from, sort_arguments, weight_paths
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, blame
+from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, WeightsError, blame
 from atrouscaffe.execution import Execution, Learnable
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
-from atrouscaffe.layers.python import Python
+from atrouscaffe.layers.python import BlobVec, Python
 from atrouscaffe.recorded import RecordedPass
 from atrouscaffe.runtime.backend import get_backend
 from atrouscaffe.runtime.blob import Blob
@@ -93,7 +93,8 @@ class Net:
     ----------
     blobs : OrderedDict of str to Blob
         ``net.blobs[name].data`` and ``.diff`` are writable arrays.
-    params : OrderedDict of str to list of Blob
+    params : OrderedDict of str to BlobVec
+        As in all dicts by layer, the last layer of a name that repeats is found.
     layers : list of LayerView
     layer_dict : OrderedDict of str to LayerView
     inputs, outputs : list of str
@@ -135,8 +136,7 @@ class Net:
                                     seed=self.seed, memory_budget=memory_budget)
         hint = "" if keep is None else "; this net keeps only inputs, outputs and what keep=[...] names"
         self.blobs: OrderedDict[str, Blob] = Named("blob", hint, self._execution.named_blobs())
-        self.params: OrderedDict[str, list[Blob]] = Named("layer with parameters", "", [
-            (node.spec.name, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params) if blobs])
+        self.params: OrderedDict[str, BlobVec] = Named("layer with parameters", "", self._named_params())
         self.reports: list[LoadReport] = []
         for path in weight_paths(weights):
             self.copy_from(path, allow_missing=allow_missing, dialect=weights_dialect)
@@ -258,7 +258,8 @@ class Net:
         blobs : sequence of str, optional
             Blobs to return beside the outputs.
         start, end : str, optional
-            First and last layer to run, both included.
+            First and last layer to run, both included; of layers with one name the first. Layers after `end` keep
+            their shapes, even where an input's shape has changed.
         **inputs : array
             Values of input blobs, in their shapes. Others keep what was last written to them.
 
@@ -275,8 +276,11 @@ class Net:
             if lacking:
                 raise ArgumentError(f"forward: expected every input of the net, {lacking} is missing")
         self._fill(self.inputs, inputs, "input", False)
-        self.run(start, end)
-        names = list(self.outputs) if end is None else [n for n in self.top_names[end] if n]
+        first, last = self._range(start, end)
+        self._execution.forward(first, last)
+        names = list(self.outputs)
+        if end is not None:
+            names = [name for value in self.graph.nodes[last].tops if (name := self.graph.values[value].name)]
         return {name: self.blobs[name].data for name in dict.fromkeys(names + list(blobs or ()))}
 
     def run(self, start: str | None = None, end: str | None = None) -> None:
@@ -373,7 +377,7 @@ class Net:
     def clear_param_diffs(self) -> None:
         """Set all parameter gradients to zero."""
         with self.backend.active():
-            for blobs in self.params.values():
+            for blobs in self._execution.node_params:
                 for blob in blobs:
                     if blob.has_grad:
                         blob.grad[...] = 0
@@ -447,9 +451,9 @@ class Net:
     def _take(self, file: WeightsFile, allow_missing: bool | str) -> LoadReport:
         """Copy weights from a file that was opened."""
         with self.backend.active():
-            report = copy_weights(self.graph, self.params, file, allow_missing=allow_missing)
+            report = copy_weights(self.graph, self._execution.node_params, file, allow_missing=allow_missing)
         self.backend.parameters_changed()
-        if not report.complete:
+        if not report.complete or report.repeated:
             print(report.table(), file=sys.stderr)
         self.reports.append(report)
         return report
@@ -467,10 +471,13 @@ class Net:
         if self.backend.name != other.backend.name:
             raise ArgumentError(f"share_with: expected a net on device {self.backend.name!r}, got one on "
                                 f"{other.backend.name!r}")
-        for name, blobs in other.params.items():
-            if name not in self.params:
+        given: dict[str, list[BlobVec]] = {}
+        for name, blobs in other._named_params():
+            given.setdefault(name, []).append(blobs)
+        for name, mine in self._named_params():
+            if not given.get(name):
                 continue
-            mine = self.params[name]
+            blobs = given[name].pop(0)  # layers of one name share in order
             if [b.shape for b in mine] != [b.shape for b in blobs]:
                 raise ShapeError(f"layer {name!r}: expected parameters {[b.shape for b in mine]}, "
                                  f"got {[b.shape for b in blobs]}")
@@ -488,13 +495,27 @@ class Net:
         if str(path).endswith((".h5", ".hdf5")):
             self.save_hdf5(path, diffs)
         else:
-            write_caffemodel(path, self._as_run(), self._param_arrays(), diffs=self._param_diffs(diffs))
+            blobs = self._execution.node_params
+            write_caffemodel(path, self._as_run(), [[blob.host() for blob in mine] for mine in blobs],
+                             diffs=[[blob.host_grad() for blob in mine] for mine in blobs] if diffs else None)
 
     def save_hdf5(self, path: str | Path, diffs: bool = False) -> None:
-        """Write the weights as HDF5 in Caffe's layout, with `diffs` also the gradients; atomic."""
+        """Write the weights as HDF5 in Caffe's layout, with `diffs` also the gradients; atomic.
+
+        Raises
+        ------
+        WeightsError
+            Two layers with parameters have one name: HDF5 has one group for a name.
+        """
         from atrouscaffe.formats.hdf5 import write_hdf5
 
-        write_hdf5(path, self._param_arrays(), diffs=self._param_diffs(diffs))
+        named = self._named_params()
+        twice = sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1)
+        if twice:
+            raise WeightsError(f"expected layers with parameters to differ by name, since HDF5 keeps blobs by name; "
+                               f"{', '.join(map(repr, twice))} is there more than once: write a .caffemodel", str(path))
+        write_hdf5(path, {name: [blob.host() for blob in blobs] for name, blobs in named},
+                   diffs={name: [blob.host_grad() for blob in blobs] for name, blobs in named} if diffs else None)
 
     def load_hdf5(self, path: str | Path, allow_missing: bool | str = False) -> LoadReport:
         """Copy weights from an HDF5 file, whatever its name; see `copy_from`."""
@@ -506,11 +527,9 @@ class Net:
         """The spec with the layers of this phase only, as Caffe saves it."""
         return dataclasses.replace(self.spec, layers=tuple(node.spec for node in self.graph.nodes))
 
-    def _param_arrays(self) -> dict[str, list[np.ndarray]]:
-        return {name: [blob.host() for blob in blobs] for name, blobs in self.params.items()}
-
-    def _param_diffs(self, wanted: bool) -> dict[str, list[np.ndarray]] | None:
-        return {name: [blob.host_grad() for blob in blobs] for name, blobs in self.params.items()} if wanted else None
+    def _named_params(self) -> list[tuple[str, BlobVec]]:
+        """Return (name, parameters) of the layers that have some; a name may come again."""
+        return [(node.spec.name, blobs) for node, blobs in zip(self.graph.nodes, self._execution.node_params) if blobs]
 
     # -- what a resumed run needs ---------------------------------------------------------------
 
@@ -523,5 +542,5 @@ class Net:
         self._execution.set_state(state)
 
     def __repr__(self) -> str:
-        count = sum(math.prod(blob.shape) for blobs in self.params.values() for blob in blobs)
+        count = sum(math.prod(blob.shape) for _, blobs in self._named_params() for blob in blobs)
         return f"<Net {self.name!r} {self.phase.name}: {len(self.graph.nodes)} layers, {count:,} parameters>"

@@ -189,6 +189,8 @@ class NetSpec:
         From the file's ``state``.
     path : str
         File it was read from, "" for text. Paths inside are resolved against its folder.
+    notes : tuple of str
+        What reading decided that the file does not say, a sentence each.
     """
 
     name: str = ""
@@ -200,3 +202,4 @@ class NetSpec:
     stages: tuple[str, ...] = ()
     phase: Phase | None = None
     path: str = ""
+    notes: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from atrouscaffe.errors import NameNotFoundError
 from atrouscaffe.layers.base import Layer
-from atrouscaffe.runtime.blob import Blob
+from atrouscaffe.layers.python import BlobVec
 
 __all__ = ["LayerView", "Named"]
 
@@ -20,7 +20,7 @@ class LayerView:
     """A layer as pycaffe shows it: ``type``, ``name`` and ``blobs``."""
 
     layer: Layer
-    blobs: list[Blob]
+    blobs: BlobVec
 
     @property
     def type(self) -> str:

@@ -7,7 +7,7 @@ first DeepLab fork.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from atrouscaffe.runtime.blob import Blob
 
 if TYPE_CHECKING:
     from atrouscaffe.formats.weightsfile import BlobRecord, LayerWeights, WeightsFile
-    from atrouscaffe.graph.graph import Graph
+    from atrouscaffe.graph.graph import Graph, Node
     from atrouscaffe.spec import LayerSpec
 
 __all__ = ["LoadReport", "copy_weights"]
@@ -38,7 +38,9 @@ class LoadReport:
     unused : list of str
         Layers of the file that the net does not have.
     duplicates : list of str
-        Names that the file has more than once with blobs.
+        Names that the file has more than once with blobs, and the net fewer times or more.
+    repeated : list of str
+        Names of layers that keep what they had because an earlier layer of the net has the same name.
     """
 
     path: str
@@ -47,6 +49,7 @@ class LoadReport:
     mismatched: list[tuple[str, str]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -61,6 +64,7 @@ class LoadReport:
         lines += [f"  missing     {name}: not in the file" for name in self.missing]
         lines += [f"  mismatched  {name}: {why}" for name, why in self.mismatched]
         lines += [f"  duplicate   {name}: more than once in the file" for name in self.duplicates]
+        lines += [f"  repeated    {name}: an earlier layer of this name took the weights" for name in self.repeated]
         lines += [f"  unused      {name}: not in the net" for name in self.unused]
         return "\n".join(lines)
 
@@ -88,7 +92,7 @@ def _why_not(blobs: Sequence[Blob], stored: LayerWeights, spec: LayerSpec, share
     return ""
 
 
-def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: WeightsFile, *,
+def copy_weights(graph: Graph, params: Sequence[Sequence[Blob]], file: WeightsFile, *,
                  allow_missing: bool | str = False) -> LoadReport:
     """Copy the blobs of a weight file into parameters of the same layer name.
 
@@ -98,7 +102,8 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
     Parameters
     ----------
     graph : Graph
-    params : mapping of str to list of Blob
+    params : sequence of sequence of Blob
+        The parameters of each node.
     file : WeightsFile
     allow_missing : bool or "layers"
         ``"layers"``: only blobs of another shape are an error (``CopyTrainedLayersFrom``).
@@ -111,35 +116,35 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
     ------
     WeightsError
         With the table, where the file does not fit and `allow_missing` is False.
+
+    Notes
+    -----
+    Where layers of the net have one name, the first of them takes the weights, as in Caffe. A file that has as many
+    layers of that name fills them in order; Caffe would write them all into the first one.
     """
     report = LoadReport(str(file.path))
-    stored: dict[str, LayerWeights] = {}
-    for layer in file.layers:
-        if not layer.blobs:
-            continue
-        if layer.name in stored and layer.name not in report.duplicates:
-            report.duplicates.append(layer.name)
-        stored[layer.name] = layer
-    copies: list[tuple[Blob, BlobRecord]] = []
     nodes = [node for node in graph.nodes if node.blueprints]
-    shared = {node.spec.param(i).name for node in nodes if node.spec.name in stored
-              for i in stored[node.spec.name].places} - {""}
+    stored = _by_node(nodes, file, report)
+    copies: list[tuple[Blob, BlobRecord]] = []
+    shared = {node.spec.param(i).name for node in nodes if node.index in stored
+              for i in stored[node.index].places} - {""}
     for node in nodes:
-        if node.spec.name not in stored:
+        layer, blobs = stored.get(node.index), params[node.index]
+        if layer is None:
             continue
-        blobs, layer = params[node.spec.name], stored[node.spec.name]
         why = _why_not(blobs, layer, node.spec, shared)
         if why:
             report.mismatched.append((node.spec.name, why))
             continue
         copies += [(blobs[i], record) for i, record in zip(layer.places, layer.blobs)]
         report.loaded.append(node.spec.name)
+    found = {layer.name for layer in stored.values()}
     for node in nodes:
         names = [node.spec.param(i).name for i in range(len(node.blueprints))]
-        if node.spec.name not in stored and not shared.issuperset(names):
-            report.missing.append(node.spec.name)
+        if node.index not in stored and not shared.issuperset(names):
+            (report.repeated if node.spec.name in found else report.missing).append(node.spec.name)
     known = {node.spec.name for node in nodes}
-    report.unused = [name for name in stored if name not in known]
+    report.unused = list(dict.fromkeys(layer.name for layer in file.layers if layer.blobs and layer.name not in known))
     if not report.complete and (not allow_missing or (allow_missing == "layers" and report.mismatched)):
         raise WeightsError("the weights do not fit the net; expected every layer's blobs once and in the net's shapes "
                            "(allow_missing=True or --allow-missing loads what fits). "
@@ -147,3 +152,25 @@ def copy_weights(graph: Graph, params: Mapping[str, Sequence[Blob]], file: Weigh
     for blob, record in copies:
         blob.array[...] = blob.backend.asarray(record.load().reshape(blob.shape))
     return report
+
+
+def _by_node(nodes: Sequence[Node], file: WeightsFile, report: LoadReport) -> dict[int, LayerWeights]:
+    """Return what the file has for each node, by the node's index; note names that the file has too often."""
+    takers: dict[str, list[Node]] = {}
+    for node in nodes:
+        takers.setdefault(node.spec.name, []).append(node)
+    given: dict[str, list[LayerWeights]] = {}
+    for layer in file.layers:
+        if layer.blobs:
+            given.setdefault(layer.name, []).append(layer)
+    stored: dict[int, LayerWeights] = {}
+    for name, layers in given.items():
+        here = takers.get(name, [])
+        if len(layers) == len(here):
+            stored.update((node.index, layer) for node, layer in zip(here, layers))
+            continue
+        if len(layers) > 1:
+            report.duplicates.append(name)
+        if here:
+            stored[here[0].index] = layers[-1]
+    return stored

@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "atrouscaffe"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "spec", "geometry", "resources"}
+GROUND = {"errors", "spec", "geometry", "resources", "alias"}
 WINGS = {"formats", "data", "metrics"}  # these see the ground alone
 OPS = GROUND | {"runtime", "ops"}
 LAYERS = OPS | WINGS | {"crf", "layers"}
 NET = LAYERS | {"graph", "net", "weights", "fillers", "execution", "recorded", "arguments", "rows", "views"}
 SEES = {  # room -> rooms that it may import, beside itself
     "errors": set(), "spec": {"errors"}, "geometry": {"errors"}, "resources": {"errors"},
+    "alias": {"errors"},
     "formats": GROUND, "data": GROUND, "metrics": GROUND,
     "runtime": GROUND, "ops": OPS, "crf": OPS, "pydensecrf": OPS | {"crf"},
     "layers": LAYERS | {"fillers"}, "graph": LAYERS, "net": NET, "weights": NET, "fillers": NET, "execution": NET,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from atrouscaffe.errors import (
     ShapeError,
     WeightsError,
 )
+from atrouscaffe.formats.caffemodel import write_caffemodel
 
 TEXT = """
 name: "small"
@@ -238,6 +241,97 @@ def test_hdf5_of_caffe_leaves_out_shared_blobs(tmp_path):
     np.testing.assert_array_equal(net.params["b"][1].data, [7, 11])
     with pytest.raises(WeightsError, match=r"b: expected 2 blobs, got 1 \(number 1\)"):
         Net(SHARING.replace('"w"', '"v"', 1), TEST, weights=path)
+
+
+TWICE = """
+input: "data" input_shape { dim: 1 dim: 2 dim: 5 dim: 7 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 3 kernel_size: 3 } }
+layer { name: "r" type: "ReLU" bottom: "a" top: "b" }
+layer { name: "c" type: "Convolution" bottom: "b" top: "c" convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "r" type: "ReLU" bottom: "c" top: "d" }
+"""
+
+
+def fill(net: Net, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Give every parameter of a net values; return them by layer."""
+    blobs = [layer.blobs for layer in net.layers if len(layer.blobs)]
+    for blob in (blob for layer in blobs for blob in layer):
+        blob.data[...] = rng.standard_normal(blob.shape)
+    return [[blob.data.copy() for blob in layer] for layer in blobs]
+
+
+def test_a_name_that_repeats_finds_the_last_layer_and_its_weights_go_to_the_first(tmp_path, rng, capsys):
+    one = TWICE.replace('"c" type: "Convolution" bottom: "b"', '"last" type: "Convolution" bottom: "b"')
+    path = tmp_path / "one.caffemodel"
+    stored = Net(one, TEST)
+    values = fill(stored, rng)
+    text = stored._as_run()
+    write_caffemodel(path, dataclasses.replace(text, layers=text.layers[:3]), {"c": values[0]})
+    net = Net(TWICE, TEST, seed=1)
+    assert [blob.shape for blob in net.params["c"]] == [(2, 3, 1, 1), (2,)] and len(net.params) == 1
+    assert net.layer_dict["c"].blobs is net.params["c"] and net.top_names["r"] == ["d"]
+    assert list(net.forward(end="r")) == ["b"]  # as in pycaffe, passes end at the first of the name
+    untouched = net.params["c"][0].data.copy()
+    report = net.copy_from(path)
+    assert report.loaded == ["c"] and report.repeated == ["c"] and "an earlier layer" in capsys.readouterr().err
+    np.testing.assert_array_equal(net.layers[1].blobs[0].data, values[0][0])
+    np.testing.assert_array_equal(net.params["c"][0].data, untouched)
+
+
+def test_layers_of_one_name_are_saved_loaded_and_shared_each_for_itself(tmp_path, rng, data):
+    net = Net(TWICE, TEST)
+    values = fill(net, rng)
+    net.save(tmp_path / "both.caffemodel")
+    for other in (Net(TWICE, TEST, weights=tmp_path / "both.caffemodel"), Net(TWICE, TEST)):
+        if not other.reports:
+            other.share_with(net)
+        for layer, wanted in zip((other.layers[1], other.layers[3]), values):
+            for blob, array in zip(layer.blobs, wanted):
+                np.testing.assert_array_equal(blob.data, array)
+    with pytest.raises(WeightsError, match="'c' is there more than once: write a .caffemodel"):
+        net.save(tmp_path / "both.h5")
+    with pytest.raises(WeightsError, match="1 duplicate"):
+        Net(TWICE.replace('"c" type: "Convolution" bottom: "b"', '"e" type: "Convolution" bottom: "b"'), TEST,
+            weights=tmp_path / "both.caffemodel")
+
+
+def test_random_streams_of_layers_of_one_name_are_resumed_each_for_itself():
+    text = """input: "x" input_shape { dim: 2 dim: 3 dim: 5 dim: 7 }
+    layer { name: "d" type: "Dropout" bottom: "x" top: "y" } layer { name: "d" type: "Dropout" bottom: "x" top: "z" }"""
+    net, other = Net(text, TRAIN, seed=1), Net(text, TRAIN, seed=2)
+    net.blobs["x"].data[...] = other.blobs["x"].data[...] = 1
+    assert len(net.state()) == 3
+    other.set_state(net.state())
+    theirs = other.forward()
+    for name, array in net.forward().items():
+        np.testing.assert_array_equal(theirs[name], array)
+
+
+def test_forward_up_to_a_layer_reshapes_only_what_runs(rng):
+    """Caffe reshapes a layer in that layer's own forward pass (``Layer::Forward``)."""
+    text = """input: "data" input_shape { dim: 1 dim: 1 dim: 9 dim: 9 } force_backward: true
+    layer { name: "early" type: "Convolution" bottom: "data" top: "early"
+      convolution_param { num_output: 2 kernel_size: 3 } }
+    layer { name: "in place" type: "ReLU" bottom: "early" top: "early" }
+    layer { name: "late" type: "Pooling" bottom: "early" top: "late"
+      pooling_param { pool: AVE kernel_size: 7 stride: 1 } }"""
+    net = Net(text, TEST)
+    fill(net, rng)
+    net.blobs["data"].reshape(1, 1, 5, 6)
+    net.blobs["data"].data[...] = x = rng.standard_normal((1, 1, 5, 6))
+    early = net.forward(end="early")["early"]
+    assert early.shape == (1, 2, 3, 4) and net.blobs["late"].shape == (1, 2, 1, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(x[0, 0], (3, 3))
+    weight, bias = (blob.data for blob in net.params["early"])
+    np.testing.assert_allclose(early[0], np.einsum("yxab,kab->kyx", windows, weight[:, 0]) + bias[:, None, None],
+                               rtol=1e-4, atol=1e-5)
+    net.blobs["early"].diff[...] = 1
+    assert net.backward(start="early")["data"].shape == (1, 1, 5, 6)
+    with pytest.raises(ShapeError, match="'late'"):
+        net.forward()
+    net.blobs["data"].reshape(1, 1, 10, 11)
+    net.forward(end="in place")
+    assert net.forward()["late"].shape == (1, 2, 2, 3)
 
 
 def test_missing_mismatched_and_unused_layers_are_told(weights, capsys):

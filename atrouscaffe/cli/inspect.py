@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="phase of a net; by default test, or train where only that has inputs")
     parser.add_argument("--set", dest="variables", action="append", default=[], metavar="NAME=VALUE",
                         help="fill the placeholder ${NAME}; may be repeated")
+    parser.add_argument("--allow-python-layers", action="store_true",
+                        help="run the code that Python layers name, which says their shapes")
     parser.add_argument("--input-shape", dest="shapes", action="append", default=[], metavar="[BLOB=]N,C,H,W",
                         help="shape of an input instead of the file's; without a name it is the first input's")
 
@@ -105,7 +107,8 @@ def _net(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
     shapes = dict(_shape(word, inputs) for word in args.shapes)
     paths = PathGuard(spec.path, getattr(args, "allow_path", None) or ())
-    report = describe(Graph(spec, _phase(spec, args.phase), paths=paths, input_shapes=shapes))
+    report = describe(Graph(spec, _phase(spec, args.phase), paths=paths, input_shapes=shapes,
+                            allow_python_layers=args.allow_python_layers))
     known = by_name(spec.name)
     report |= {"known": [known.name] if known else [], "known_by": "name" if known else None}
     return report, "\n".join([render(report), *([_table(_about(known))] if known else [])])
@@ -203,7 +206,8 @@ def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     elif known:
         facts.append(("fits", f"{', '.join(model.name for model in known)} (as many parameters; --model names a net)"))
     if report["duplicates"]:
-        facts.append(("duplicates", f"{', '.join(report['duplicates'])}; no net takes a name that is there twice"))
+        facts.append(("duplicates", f"{', '.join(report['duplicates'])}; only a net with as many layers of that name "
+                                    "takes them"))
     if file.unknown_fields:
         facts.append(("unknown", f"{', '.join(file.unknown_fields)}; another dialect may know them (--dialect)"))
     return report, f"{_columns(rows)}\n\n{_table(facts)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,8 @@ def parse_caffemodel(source: FileBytes, *, dialect: str | None = None) -> Weight
         raise WeightsError("the file has both old `layers` and new `layer` messages: no Caffe writes that", source.path)
     net, problem = None, ""
     try:
-        modern = upgrade_net(record)
-        net, layers = net_spec(modern, verdict.dialect, source.path), modern.get("layer")
+        modern, notes = upgrade_net(record)
+        net, layers = net_spec(modern, verdict.dialect, source.path, notes), modern.get("layer")
     except PrototxtError as error:
         problem = str(error)
     return WeightsFile(source.path, verdict.dialect, verdict.evidence, _weights(layers, source.path),
@@ -158,20 +157,24 @@ def blob_record(blob: Record, path: str, what: str, error: type[AtrousCaffeError
     return BlobRecord(shape, count, "float64" if numbers.dtype == "<f8" else "float32", numbers.load)
 
 
-def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequence[np.ndarray]], *,
-                     dialect: str = "bvlc", diffs: Mapping[str, Sequence[np.ndarray]] | None = None) -> tuple[str, ...]:
+Arrays = Mapping[str, Sequence[np.ndarray]] | Sequence[Sequence[np.ndarray]]
+
+
+def write_caffemodel(path: str | Path, net: NetSpec, params: Arrays, *, dialect: str = "bvlc",
+                     diffs: Arrays | None = None) -> tuple[str, ...]:
     """Write a net with its weights, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
     net : NetSpec
-    params : mapping of str to sequence of ndarray
-        Blobs of each layer, float32 or float64 (float64 is kept; v1 has float32 only).
+    params : mapping of str to sequence of ndarray, or sequence of sequence of ndarray
+        Blobs by layer name (the first layer of a name takes them), or those of each layer of `net` in its order;
+        float32 or float64 (float64 is kept; v1 has float32 only).
     dialect : str, optional
         Wire dialect. ``"bvlc"`` is what OpenCV and every later Caffe read; ``"v1"`` writes
         ``layers`` and four-dimensional blobs.
-    diffs : mapping of str to sequence of ndarray, optional
+    diffs : as `params`, optional
         Gradients to write beside the blobs (``snapshot_diff``).
 
     Returns
@@ -191,23 +194,16 @@ def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequen
     lost = set(missing)
     field = "layers" if dialect == "v1" else "layer"
     layers = record.values.pop(field, [])
-    names = Counter(layer.get("name", "") for layer in layers)
-    strange = [name for name, blobs in params.items() if len(blobs) and name not in names]
-    if strange:
-        raise WeightsError(f"weights for layers that the net does not have: {', '.join(map(repr, strange[:10]))}",
-                           str(path))
     words = schema(dialect)
     number, blobs_number = words["NetParameter"].by_name[field].number, _blobs_number(words, field)
-    written: set[str] = set()
     head = encode(record, words, lost)
     bodies = []
-    for layer in layers:
-        name = layer.get("name", "")
-        blobs = () if name in written else params.get(name, ())
-        written.add(name)
+    blobs_of = _in_order(layers, net, params, str(path))
+    diffs_of = None if diffs is None else _in_order(layers, net, diffs, str(path))
+    for k, layer in enumerate(layers):
         parts: list[Any] = [encode(layer, words, lost)]
-        for i, blob in enumerate(blobs):
-            diff = None if diffs is None else np.asarray(diffs[name][i])
+        for i, blob in enumerate(blobs_of[k]):
+            diff = None if diffs_of is None else np.asarray(diffs_of[k][i])
             parts += wrap(blobs_number, blob_parts(np.asarray(blob), legacy=dialect == "v1", diff=diff))
         bodies.append(parts)
     with atomic_write(path) as file:
@@ -215,6 +211,21 @@ def write_caffemodel(path: str | Path, net: NetSpec, params: Mapping[str, Sequen
         for parts in bodies:
             write_parts(file, list(wrap(number, parts)))
     return tuple(sorted(lost))
+
+
+def _in_order(layers: Sequence[Record], net: NetSpec, arrays: Arrays, path: str) -> list[Sequence[np.ndarray]]:
+    """Return the arrays of each record, from those by name or those of the net's layers in order."""
+    queues: dict[str, list[Sequence[np.ndarray]]] = {}
+    if isinstance(arrays, Mapping):
+        queues = {name: [blobs] for name, blobs in arrays.items()}
+    else:
+        for spec, blobs in zip(net.layers, arrays, strict=True):
+            queues.setdefault(spec.name, []).append(blobs)
+    names = {layer.get("name", "") for layer in layers}
+    strange = [name for name, queue in queues.items() if any(map(len, queue)) and name not in names]
+    if strange:
+        raise WeightsError(f"weights for layers that the net does not have: {', '.join(map(repr, strange[:10]))}", path)
+    return [queue.pop(0) if (queue := queues.get(layer.get("name", ""))) else () for layer in layers]
 
 
 def _blobs_number(words: Any, field: str) -> int:

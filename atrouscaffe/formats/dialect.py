@@ -210,8 +210,8 @@ def localize(file: Any, dialect: str, *, keep_all: bool = False) -> None:
 def infer_text(net: Any) -> str:
     """Tell the dialect of a text net.
 
-    ``layers {}`` means v1, unless it uses what only BVLC has there (DECONVOLUTION, ``loss_param``)
-    and nothing that only v1 has. ``layer {}`` means bvlc, unless a type or field tells v2 or v1.
+    ``layers {}`` means v1, unless it uses what only BVLC or other forks have there (DECONVOLUTION, CROP,
+    ``loss_param``) and nothing that only v1 has. ``layer {}`` means bvlc, unless a type or field tells v2 or v1.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def infer_text(net: Any) -> str:
             param = layer.get("convolution_param")
             mine = (mine or layer.get("type") in _V1_ENUMS or not _V1_ONLY_IN_LAYERS.isdisjoint(layer.values)
                     or (param is not None and param.has("hole")))
-            other = other or layer.get("type") == "DECONVOLUTION" or "loss_param" in layer.values
+            other = other or layer.get("type") in ("CROP", "DECONVOLUTION") or "loss_param" in layer.values
         return "bvlc" if other and not mine else "v1"
     answer = "bvlc"
     for layer in net.get("layer") or ():

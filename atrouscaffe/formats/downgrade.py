@@ -93,7 +93,7 @@ def _to_v1(layer: Record, lost: dict[str, list[str]]) -> Record:
     name = layer.get("name", "")
     values: dict[str, Any] = {"name": name}
     old = V1_NAMES.get(layer.get("type", ""))
-    if old is None or old == "DECONVOLUTION":
+    if old not in schema("v1").enums["V1LayerParameter.LayerType"].numbers:
         _lose(lost, f"type {layer.get('type')!r}", name)
     else:
         values["type"] = old

@@ -107,7 +107,7 @@ def _layer_spec(record: Record) -> LayerSpec:
         propagate_down=fields.propagate_down, strict_dim=fields.strict_dim, source=record.source)
 
 
-def net_spec(record: Record, dialect: str, path: str = "") -> NetSpec:
+def net_spec(record: Record, dialect: str, path: str = "", notes: tuple[str, ...] = ()) -> NetSpec:
     """Make the NetSpec of an upgraded NetParameter.
 
     Parameters
@@ -118,13 +118,15 @@ def net_spec(record: Record, dialect: str, path: str = "") -> NetSpec:
         Wire dialect it came in.
     path : str
         File it came from.
+    notes : tuple of str
+        See `NetSpec`.
     """
     state = record.get("state") or Record("NetState")
     return NetSpec(
         name=record.get("name", ""), layers=tuple(_layer_spec(layer) for layer in record.get("layer", [])),
         dialect=spec_dialect(dialect), force_backward=record.get("force_backward", False),
         debug_info=record.get("debug_info", False), level=state.get("level", 0),
-        stages=tuple(state.get("stage", ())), phase=_phase(state.get("phase")), path=path)
+        stages=tuple(state.get("stage", ())), phase=_phase(state.get("phase")), path=path, notes=notes)
 
 
 def _rule_records(rules: tuple[StateRule, ...]) -> list[Record]:

@@ -63,7 +63,8 @@ def _net(record: Record, dialect: str | None, path: str) -> NetSpec:
             raise PrototxtError("a text net with `blobs` inside; keep weights in a .caffemodel and delete them here",
                                 f"{layer.source}: layer '{layer.get('name', '')}'")
     dialect = dialect or infer_text(record)
-    return net_spec(upgrade_net(record), dialect, path)
+    modern, notes = upgrade_net(record)
+    return net_spec(modern, dialect, path, notes)
 
 
 def read_net_binary(path: PathLike, dialect: str | None = None) -> NetSpec:

@@ -9,15 +9,17 @@ The modern form is BVLC's ``layer {}`` with string types, ``param`` messages, on
 - ``scale``, ``mean_file``, ``crop_size`` and ``mirror`` move to ``transform_param`` from every data
   layer, IMAGE_SEG_DATA among them, which the original forgot, and from ``layer {}`` too, where BVLC
   ignores them;
-- ``hole``, ``hole_h`` with ``hole_w``, and ``dilation`` become ``hole``.
+- ``hole``, ``hole_h`` with ``hole_w``, and ``dilation`` become ``hole``;
+- Crop layers of forks that find their offset themselves get it written into ``crop_param`` (`formats.crop`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence
 from typing import Any
 
 from atrouscaffe.errors import PrototxtError
+from atrouscaffe.formats.crop import write_offsets
 from atrouscaffe.formats.record import Record
 
 __all__ = ["V1_NAMES", "V1_TYPES", "fold_holes", "upgrade_net", "upgrade_solver"]
@@ -26,7 +28,8 @@ V1_TYPES = {
     "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ADAPTIVE_BIAS_CHANNEL": "AdaptiveBiasChannel", "ARGMAX": "ArgMax",
     "BIAS_CHANNEL": "BiasChannel", "BNLL": "BNLL", "CENSOR_LABEL": "CensorLabel",
     "CHANNEL_AGGREGATOR": "ChannelAggregator", "CONCAT": "Concat", "CONTRASTIVE_LOSS": "ContrastiveLoss",
-    "CONVOLUTION": "Convolution", "DATA": "Data", "DECONVOLUTION": "Deconvolution", "DENSE_CRF": "DenseCRF",
+    "CONVOLUTION": "Convolution", "CROP": "Crop", "DATA": "Data", "DECONVOLUTION": "Deconvolution",
+    "DENSE_CRF": "DenseCRF",
     "DOMINANT_CHANNEL": "DominantChannel", "DROPOUT": "Dropout", "DUMMY_DATA": "DummyData", "ELTWISE": "Eltwise",
     "EUCLIDEAN_LOSS": "EuclideanLoss", "EXP": "Exp", "FLATTEN": "Flatten", "GAIN_CHANNEL": "GainChannel",
     "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output", "HINGE_LOSS": "HingeLoss", "HISTOGRAM": "Histogram",
@@ -97,8 +100,8 @@ def _fail(record: Record, message: str) -> None:
                         or "")
 
 
-def upgrade_net(net: Record) -> Record:
-    """Return a NetParameter in the modern form.
+def upgrade_net(net: Record) -> tuple[Record, tuple[str, ...]]:
+    """Return a NetParameter in the modern form, and notes on what the file leaves to its Caffe.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ def upgrade_net(net: Record) -> Record:
     ------
     PrototxtError
         ``layers`` and ``layer`` in one net, inputs without their dimensions, V0 options that do
-        not fit, ``hole`` against ``dilation``.
+        not fit, ``hole`` against ``dilation``, a CROP without a place.
     """
     net = net.copy()
     old, new = net.get("layers", []), net.get("layer", [])
@@ -122,11 +125,12 @@ def upgrade_net(net: Record) -> Record:
         _move_transform(layer)
         fold_holes(layer)
         _still_batch_norm(layer)
-    inputs = _input_layer(net, {layer.get("name") for layer in layers})
+    notes = write_offsets(layers, [layer.get("type") == "CROP" for layer in old] or [False] * len(layers))
+    inputs = _input_layer(net, layers)
     values = {name: value for name, value in net.values.items()
               if name not in ("layers", "layer", "input", "input_dim", "input_shape")}
     values["layer"] = ([inputs] if inputs else []) + layers
-    return Record("NetParameter", values, net.source)
+    return Record("NetParameter", values, net.source), tuple(notes)
 
 
 def _without_padding_layers(layers: list[Record]) -> list[Record]:
@@ -249,9 +253,13 @@ def _still_batch_norm(layer: Record) -> None:
             param.values.update(lr_mult=0.0, decay_mult=0.0)
 
 
-def _input_layer(net: Record, taken: Set[str]) -> Record | None:
+def _input_layer(net: Record, layers: Sequence[Record]) -> Record | None:
     """Return one Input layer for the net's ``input`` fields, named "input" unless a layer has taken that name."""
+    taken = {layer.get("name") for layer in layers}
+    written = {top for layer in layers if layer.get("type") == "Input" for top in layer.get("top", [])}
     names, dims, shapes = net.get("input", []), net.get("input_dim", []), net.get("input_shape", [])
+    if names and not (dims or shapes) and written.issuperset(names):
+        return None  # Input layers say their shapes; Caffe drops such names, too
     if not names:
         if dims or shapes:
             _fail(net, f"the net has {'input_dim' if dims else 'input_shape'} but no `input`")

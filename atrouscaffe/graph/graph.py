@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -137,26 +138,15 @@ class Graph:
         specs = [spec for spec in net.layers if included(spec, self.phase, self.level, self.stages)]
         if not specs:
             raise GraphError(f"the net has no layers in phase {self.phase.name}", net.path)
-        self._check_names(specs)
         for spec in specs:
             with blame(spec):
                 self._append(spec, specs, dict(input_shapes or {}))
         self.inputs = [self.values[top].name for node in self.nodes if node.spec.type == "Input" for top in node.tops]
         self.outputs = sorted(name for name, value in self._latest.items() if not self.values[value].readers)
-        check_label_maps(self)
+        check_label_maps(self, self.nodes)
         self._plan_backward()
 
     # -- wiring ---------------------------------------------------------------------------------
-
-    @staticmethod
-    def _check_names(specs: Sequence[LayerSpec]) -> None:
-        seen: dict[str, LayerSpec] = {}
-        for spec in specs:
-            if spec.name and spec.name in seen:
-                with blame(spec):
-                    raise GraphError(f"the name {spec.name!r} is taken by another layer ({seen[spec.name].source}); "
-                                     "weights are found by name, so names must differ")
-            seen[spec.name] = spec
 
     def _append(self, spec: LayerSpec, specs: Sequence[LayerSpec], input_shapes: Mapping[str, Shape]) -> None:
         phase = self.phase if spec.phase is None else spec.phase
@@ -285,6 +275,25 @@ class Graph:
     def latest(self, name: str) -> int:
         """Return the index of the value that last bears this name; KeyError if there is none."""
         return self._latest[name]
+
+    def repeated_names(self) -> dict[str, int]:
+        """Return the names that several layers have, each with how many; layers without a name are left out."""
+        counts = Counter(node.spec.name for node in self.nodes if node.spec.name)
+        return {name: count for name, count in counts.items() if count > 1}
+
+    def keys(self) -> list[str]:
+        """Return a key for each layer that no other has: its name, with a number from the second of a name on."""
+        names, counts = {node.spec.name for node in self.nodes}, Counter[str]()
+        keys = []
+        for node in self.nodes:
+            name = node.spec.name
+            key = name
+            while name in counts and (key == name or key in names):
+                counts[name] += 1
+                key = f"{name} ({counts[name]})"
+            counts.setdefault(name, 1)
+            keys.append(key)
+        return keys
 
     def parameter_count(self) -> int:
         """Return how many numbers the layers learn or keep, blobs shared by name counted once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from atrouscaffe.errors import ShapeError, blame
@@ -15,19 +16,19 @@ LABEL_READERS = ("SoftmaxWithLoss", "SegAccuracy", "Accuracy", "InfogainLoss", "
 """Types whose second bottom is a map of class numbers."""
 
 
-def check_label_maps(graph: Graph) -> None:
+def check_label_maps(graph: Graph, nodes: Sequence[Node]) -> None:
     """Refuse an Interp that would mix the class numbers of neighbouring pixels of a label map.
 
     Interpolation with aligned corners falls on whole pixels only where the output's last pixel is a
     whole number of steps from its first: a map of 8k+1 pixels shrunk by 8. In other sizes the
-    original mixes labels (of 255 and 0 come 31 and 64) and trains on them.
+    original mixes labels (of 255 and 0 come 31 and 64) and trains on them. Only `nodes` are looked at.
 
     Raises
     ------
     ShapeError
         With the sizes to use.
     """
-    for node in graph.nodes:
+    for node in nodes:
         if node.spec.type == "Interp" and _feeds_labels(graph, node):
             bottom, top = graph.values[node.bottoms[0]].shape, graph.values[node.tops[0]].shape
             cut = -node.layer.p.pad_beg - node.layer.p.pad_end

@@ -136,7 +136,8 @@ def describe(graph: Graph) -> dict[str, Any]:
         tops, shapes, params, param_shapes, macs, stride, receptive_field``), ``parameters, macs,
         flops`` (twice the macs), ``peak_memory_bytes`` and ``memory`` (bytes of float32 blobs and
         parameters), ``score_layer`` with its ``stride`` and ``receptive_field`` (``true`` along
-        height and width, null for the whole input; the paper's rule where it applies, else null).
+        height and width, null for the whole input; the paper's rule where it applies, else null), ``notes``
+        (sentences).
 
     Notes
     -----
@@ -168,7 +169,15 @@ def describe(graph: Graph) -> dict[str, Any]:
         "score_layer": score.spec.name if score else None,
         "stride": [axis.stride for axis in field] if field else None,
         "receptive_field": {"true": [axis.extent for axis in field] if field else None, **rule},
+        "notes": _notes(graph),
     }
+
+
+def _notes(graph: Graph) -> list[str]:
+    """Return what reading decided, and which names repeat."""
+    return [*graph.net.notes,
+            *(f"{count} layers are named {name!r}: the last one is found by the name, weights go to the first"
+              for name, count in graph.repeated_names().items())]
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -216,5 +225,6 @@ def render(report: dict[str, Any]) -> str:
             text += (f"; by the paper's rule {field['paper_padded']} padded, "
                      f"{field['paper_convolutional']} convolutional")
         facts += [("stride", f"{_pair(report['stride'])} at {report['score_layer']}"), ("receptive field", text)]
+    facts += [("note", text) for text in report["notes"]]
     width = max(len(name) for name, _ in facts)
     return "\n".join([*table, "", *(f"{name.ljust(width)}  {text}" for name, text in facts)])

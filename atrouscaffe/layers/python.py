@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from atrouscaffe.alias import install
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Blueprint, Context, Env, Layer, Shape, register
 from atrouscaffe.runtime.blob import Blob
@@ -67,7 +68,8 @@ class Python(Layer):
     Notes
     -----
     ``Net(..., allow_python_layers=True)`` or `atrouscaffe.pycaffe` allow it. ``module`` is imported as
-    any other module, from ``sys.path``; nothing is looked up beside the prototxt. ``setup`` is called
+    any other module, from ``sys.path``; nothing is looked up beside the prototxt. There, ``import caffe``
+    means `atrouscaffe.pycaffe`. ``setup`` is called
     when the net is wired, with blobs that have shapes but not yet the net's memory; what it writes to
     tops is carried over before the first forward. ``share_in_parallel`` means nothing here.
     """
@@ -88,6 +90,7 @@ class Python(Layer):
         """Import the module and make the instance."""
         if not self.p.module or not self.p.layer:
             raise LayerError(f"python_param: expected module and layer, got {self.p.module!r} and {self.p.layer!r}")
+        install()  # such modules say `import caffe`
         with self._noted():
             found = getattr(importlib.import_module(self.p.module), self.p.layer)
             if not (isinstance(found, type) and issubclass(found, PythonLayer)):

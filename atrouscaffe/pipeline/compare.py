@@ -61,19 +61,19 @@ def compare(first: Net, second: Net, *, rtol: float = 1e-4, atol: float = 1e-5) 
     ArgumentError
         The nets have no layer of a common name, or have them in another order.
     """
-    names = [node.spec.name for node in second.graph.nodes]
-    places = {name: i for i, name in enumerate(names) if name}
-    common = [node for node in first.graph.nodes if node.spec.name in places and node.spec.type != "Split"]
+    places = {key: i for i, (key, node) in enumerate(zip(second.graph.keys(), second.graph.nodes)) if node.spec.name}
+    keys = first.graph.keys()
+    common = [node for node in first.graph.nodes if keys[node.index] in places and node.spec.type != "Split"]
     if not any(node.bottoms for node in common):
         raise ArgumentError("the nets have no layer of the same name; layers are matched by name")
-    if sorted(places[node.spec.name] for node in common) != [places[node.spec.name] for node in common]:
+    here = [places[keys[node.index]] for node in common]
+    if sorted(here) != here:
         raise ArgumentError("the nets have layers of the same names in another order; they cannot run in step")
     done = [0, 0]
-    order = [{id(node): i for i, node in enumerate(net.graph.nodes)} for net in (first, second)]
-    for node in common:
-        ends = (order[0][id(node)], places[node.spec.name])
+    for node, place in zip(common, here):
+        ends = (node.index, place)
         for which, (net, end) in enumerate(zip((first, second), ends)):
-            net.forward(start=net.graph.nodes[done[which]].spec.name, end=net.graph.nodes[end].spec.name)
+            net._execution.forward(done[which], end)  # by number: a name may stand for several layers
             done[which] = end + 1
         if not node.bottoms:
             continue

@@ -8,6 +8,7 @@ than ``import atrouscaffe``. docs/from-pycaffe.md compares every name with the o
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from atrouscaffe.pycaffe.install import install, uninstall
@@ -34,6 +35,7 @@ _LAZY = {name: (module, name) for module, names in _HOMES.items() for name in na
     "LayerParameter": ("atrouscaffe.pycaffe.proto.caffe_pb2", "LayerParameter"),
     "SolverParameter": ("atrouscaffe.pycaffe.proto.caffe_pb2", "SolverParameter"),
 }
+_CORES = ("_caffe", "pycaffe")  # modules of the original whose names all stand in this package itself
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "net_spec", "proto")
 
 __all__ = [
@@ -88,6 +90,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(module), attribute)
         globals()[name] = value
         return value
+    if name in _CORES:
+        return sys.modules[__name__]
     if name in _MODULES:
         return importlib.import_module(f"atrouscaffe.pycaffe.{name}")
     raise AttributeError(f"module 'caffe' (atrouscaffe.pycaffe) has no attribute {name!r}; docs/from-pycaffe.md lists "

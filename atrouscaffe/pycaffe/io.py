@@ -221,12 +221,13 @@ class Transformer:
 # -- pictures ---------------------------------------------------------------------------------------
 
 
-def load_image(filename: str, color: bool = True) -> np.ndarray:
+def load_image(filename: Any, color: bool = True) -> np.ndarray:
     """Read a picture.
 
     Parameters
     ----------
-    filename : path
+    filename : path or binary file object
+        An object is read from where it stands.
     color : bool
         False reads one channel, by the luminance 0.2125 R + 0.7154 G + 0.0721 B.
 
@@ -252,13 +253,16 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def _decode(filename: str) -> np.ndarray:
+def _decode(filename: Any) -> np.ndarray:
     """Return the pixels as float64 from 0 to 1, with the file's own channels; a palette becomes RGB."""
     import io
 
     from PIL import Image, UnidentifiedImageError
 
-    data = read_bytes(filename)
+    data = filename.read() if hasattr(filename, "read") else read_bytes(filename)
+    if not isinstance(data, bytes):
+        raise DataError(f"expected a file object that reads bytes, got {type(data).__name__}; open it with mode 'rb'",
+                        str(filename))
     try:
         with Image.open(io.BytesIO(data)) as file:
             picture: Image.Image = file

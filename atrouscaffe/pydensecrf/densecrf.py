@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class DenseCRF:
         if normalization not in list(NormalizationType):
             raise ArgumentError(f"normalization: expected one of the NormalizationType constants 0 … 3, "
                                 f"got {normalization!r}")
-        values = np.asarray(compat)
+        values = np.asarray(float(compat) if isinstance(compat, Real) else compat)
         if values.dtype.kind not in "fiub":
             raise ArgumentError(f"compat: expected numbers, got {compat!r}")
         common = {"normalization": _NAMES[NormalizationType(normalization)]}

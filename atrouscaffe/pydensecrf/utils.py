@@ -51,7 +51,8 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
     scale : float, optional
         Share of `sm` in a mixture with the uniform distribution, in (0, 1].
     clip : float, optional
-        Smallest probability; None makes zeros forbid a label.
+        Smallest probability: smaller ones, also negative ones, become it, and those above 1 become 1. None makes
+        zeros forbid a label.
     """
     array = np.asarray(sm)
     if array.ndim == 0 or array.dtype.kind not in "fiub":
@@ -61,7 +62,7 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
         if not 0 < scale <= 1:
             raise ArgumentError(f"scale: expected a number above 0 and at most 1, got {scale}")
         array = scale * array + (1 - scale) / array.shape[0]
-    energies = unary.from_probabilities(np.minimum(array, 1) if clip is not None else array, clip=clip)
+    energies = unary.from_probabilities(array if clip is None else np.clip(array, clip, 1), clip=clip)
     return energies.reshape(array.shape[0], -1)
 
 

@@ -52,6 +52,12 @@ def test_inputs_become_one_input_layer():
     assert parse_net('input: "a"').layers[0].fields.input_param.shape == ()
 
 
+def test_an_input_without_a_shape_is_dropped_beside_an_input_layer_of_its_name():
+    own = 'layer { name: "in" type: "Input" top: "a" input_param { shape { dim: 1 } } }'
+    assert [spec.name for spec in parse_net(f'input: "a" {own}').layers] == ["in"]
+    assert [spec.name for spec in parse_net(f'input: "b" {own}').layers] == ["input", "in"]
+
+
 def test_the_input_layer_takes_no_other_layers_name():
     net = parse_net('input: "a" input_shape { dim: 2 } layer { name: "input" type: "ReLU" bottom: "a" top: "y" }')
     assert [layer.name for layer in net.layers] == ["input_", "input"]

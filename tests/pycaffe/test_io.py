@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import atrouscaffe.pycaffe as caffe
+from atrouscaffe.errors import DataError
 from atrouscaffe.pycaffe.proto import caffe_pb2
 
 
@@ -182,3 +186,13 @@ def test_load_image_of_a_missing_or_damaged_file(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot be decoded"):
         caffe.io.load_image(str(tmp_path / "bad.jpg"))
+
+
+def test_load_image_reads_file_objects(rng):
+    pixels = rng.integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    np.testing.assert_array_equal(caffe.io.load_image(file), pixels.astype(np.float32) / np.float32(255))
+    with pytest.raises(DataError, match="reads bytes, got str; open it with mode 'rb'"):
+        caffe.io.load_image(io.StringIO("text"))

@@ -352,3 +352,9 @@ def test_timer_measures_milliseconds():
 def test_layer_types_are_listed():
     types = caffe.layer_type_list()
     assert {"Data", "Convolution", "InnerProduct", "Python", "Interp"} <= set(types)
+
+
+def test_parameters_are_blob_vectors_of_the_module_that_scripts_name(net):
+    vector = caffe._caffe.BlobVec
+    assert caffe._caffe is caffe.pycaffe is caffe and vector is caffe.BlobVec
+    assert {type(blobs) for blobs in net.params.values()} == {vector} == {type(layer.blobs) for layer in net.layers}

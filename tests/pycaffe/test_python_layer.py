@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,3 +253,21 @@ class Sum(caffe.Layer):
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
             bottom[0].diff[...] = top[0].diff[0]
+
+
+@pytest.mark.parametrize("words", [
+    ["time", "-model", "net.prototxt", "-iterations", "1", "--allow-python-layers"],
+    ["inspect", "net.prototxt", "--allow-python-layers"]], ids=lambda words: words[0])
+def test_modules_that_import_caffe_find_it_on_the_command_line(tmp_path, words):
+    (tmp_path / "twice.py").write_text(
+        "import caffe\nclass Twice(caffe.Layer):\n"
+        "    def reshape(self, bottom, top): top[0].reshape(*bottom[0].data.shape)\n"
+        "    def forward(self, bottom, top): top[0].data[...] = 2 * bottom[0].data\n")
+    (tmp_path / "net.prototxt").write_text(
+        'input: "x" input_shape { dim: 1 dim: 2 } layer { name: "t" type: "Python" bottom: "x" top: "y" '
+        'python_param { module: "twice" layer: "Twice" } }')
+    environment = {**os.environ, "PYTHONPATH": f"{Path(atrouscaffe.__file__).parents[1]}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, "-m", "atrouscaffe", *words], cwd=tmp_path, env=environment, text=True,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\bt\tforward: |^t +Python +y 1x2", done.stdout + done.stderr, re.MULTILINE)

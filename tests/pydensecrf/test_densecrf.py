@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -226,6 +227,21 @@ def test_labels_with_zero_unsure_as_uint8():
     np.testing.assert_allclose(np.exp(-unary_from_labels(np.array([0, 0, 1]), 2, 0.7, zero_unsure=False)),
                                [[0.7, 0.7, 0.3], [0.3, 0.3, 0.7]], rtol=1e-5)
     assert unary_from_labels(np.zeros(4, int), 1, 0.7, zero_unsure=False).shape == (1, 4)
+
+
+def test_softmax_clips_what_enlargement_leaves_outside_0_to_1_as_the_peer_does():
+    soft = np.array([[-0.01, 0.5], [1.01, 0.5]], np.float32)
+    np.testing.assert_allclose(unary_from_softmax(soft), -np.log(np.clip(soft, 1e-5, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("compat", [3, 3.0, np.float16(3), np.longdouble(3), Fraction(3), np.float32(3)])
+def test_weight_may_be_any_real_number(compat):
+    crf, other = dcrf.DenseCRF2D(5, 4, 2), dcrf.DenseCRF2D(5, 4, 2)
+    energies = np.random.default_rng(1).random((2, 20), np.float32)
+    for each, weight in ((crf, compat), (other, 3.0)):
+        each.setUnaryEnergy(energies)
+        each.addPairwiseGaussian(2, weight)
+    np.testing.assert_array_equal(crf.inference(2), other.inference(2))
 
 
 def test_softmax_clips_and_scales():
