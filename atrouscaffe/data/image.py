@@ -43,7 +43,9 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE_BYTES, what: str =
             return file.read(limit)
     except FileNotFoundError:
         raise FileMissingError(f"no such file; expected a {what}", path) from None
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error, AtrousCaffeError):
+            raise
         raise DataError(f"expected the path of a {what}, got one with a zero byte", ascii(path)) from None
     except OSError as error:
         if isinstance(error, AtrousCaffeError):

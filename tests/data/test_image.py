@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atrouscaffe.data.header import read_header
-from atrouscaffe.data.image import check_image, decode_image, image_header, read_image, resize_image
+from atrouscaffe.data.image import check_image, decode_image, image_header, read_bytes, read_image, resize_image
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError, DataError, FileAccessError, FileMissingError
 
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "PNM": ".ppm", "WebP": ".webp", "TIFF": ".tif", "GIF": ".gif"}
@@ -177,3 +177,9 @@ def test_gray_array_becomes_three_channels_and_a_path_is_read(tmp_path):
     assert np.array_equal(check_image(tmp_path / "a.png"), picture())
     with pytest.raises(AtrousCaffeError):
         check_image(str(tmp_path / "b.png"))
+
+
+def test_a_file_above_the_limit_is_told_by_its_size(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(101))
+    with pytest.raises(DataError, match="list of 101 bytes; at most 100"):
+        read_bytes(tmp_path / "large", 100, "list")
