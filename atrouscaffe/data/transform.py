@@ -151,6 +151,23 @@ class Transform:
             return int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
         return rows // 2, columns // 2
 
+    def mean_of(self, shape: tuple[int, int, int]) -> np.ndarray:
+        """Return what is subtracted from a crop of that shape (C, h, w): the middle of a mean picture, or the values.
+
+        Raises
+        ------
+        DataError
+            The mean picture is smaller than the crop, or has other channels.
+        """
+        if self.mean_image is None:
+            return np.broadcast_to(self._mean(shape[0]), shape)
+        spare = [mine - theirs for mine, theirs in zip(self.mean_image.shape, shape)]
+        if spare[0] or min(spare) < 0:
+            raise DataError(f"mean_file: expected {shape[0]} channels of at least {shape[2]}x{shape[1]} pixels, got "
+                            f"shape {self.mean_image.shape}")
+        row, column = spare[1] // 2, spare[2] // 2
+        return self.mean_image[:, row:row + shape[1], column:column + shape[2]]
+
     def _mean(self, channels: int) -> np.ndarray:
         """Return the mean as (channels, 1, 1) float32."""
         if len(self.mean_values) not in (0, 1, channels):

@@ -17,7 +17,7 @@ MOST_BAD = 1000  # lines in a row that are passed over before the whole list cou
 
 
 class ListLayer(BatchLayer):
-    """What ImageData and ImageSegData share: the list, the folder in front, the wanted size."""
+    """What layers share that read a list of images: the list, the folder in front, the wanted size."""
 
     options = "image_data_param"
     spaces = False
@@ -27,9 +27,9 @@ class ListLayer(BatchLayer):
         super().setup()
         p = self.p
         if not p.source:
-            raise LayerError("image_data_param: expected a source (a list of images), got none")
+            raise LayerError(f"{self.options}: expected a source (a list of images), got none")
         if (p.new_height > 0) != (p.new_width > 0):
-            raise LayerError("image_data_param: expected new_height and new_width together, "
+            raise LayerError(f"{self.options}: expected new_height and new_width together, "
                              f"got {p.new_height} and {p.new_width}")
         self.batch_size = self.want_batch(p.batch_size)
         self.shuffle, self.rand_skip = bool(p.shuffle), int(p.rand_skip)
@@ -107,6 +107,7 @@ class ImageData(ListLayer):
     """Reads pictures and their numbers from a list (``image_data_layer.cpp``).
 
     A line is an image path, which may hold spaces, and a whole number, 0 where none is given.
+    ``label_divide_factor`` has no effect, as in ENet's Caffe, which has the field.
     """
 
     type = "ImageData"

@@ -21,6 +21,11 @@ __all__ = ["Deploy", "make_deploy"]
 SINKS = {"MatWrite", "HDF5Output", "Silence", "Accuracy", "SegAccuracy", "Softmax", "ArgMax", "Histogram"}
 """Types that are left out when nothing reads them: what they are given is what is wanted."""
 
+READERS = {"Data": "data_param", "ImageData": "image_data_param", "ImageSegData": "image_data_param",
+           "ImageLabelmapData": "image_data_param", "DenseImageData": "dense_image_data_param",
+           "WindowData": "window_data_param"}
+"""Types in whose place an input is put, and the field of their options."""
+
 SHIFTING = {
     "Input", "Convolution", "Deconvolution", "Pooling", "ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid", "TanH", "BNLL",
     "AbsVal", "Power", "Exp", "Log", "Clip", "Swish", "Threshold", "Dropout", "Eltwise", "Concat", "Slice", "Split",
@@ -178,7 +183,7 @@ def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[s
     layers = [spec for spec in net.layers if included(spec, TEST, net.level, net.stages)]
     transform = next((spec.fields.transform_param for spec in layers
                       if not spec.bottoms and spec.fields.has("transform_param")), None)
-    layers = [_as_input(spec) if spec.type in ("ImageSegData", "ImageData", "Data") else spec for spec in layers]
+    layers = [_as_input(spec) if spec.type in READERS else spec for spec in layers]
     if output is None:
         layers = _without_sinks(layers)
     graph = Graph(dataclasses.replace(net, layers=tuple(layers)), TEST, paths=paths,
@@ -199,14 +204,19 @@ def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[s
 
 def _as_input(spec: LayerSpec) -> LayerSpec:
     """Return an Input layer in place of a data layer."""
-    option = spec.fields.transform_param
-    height, width = option.crop_height or option.crop_size, option.crop_width or option.crop_size
+    crop, option = spec.fields.transform_param, getattr(spec.fields, READERS[spec.type])
+    if spec.type == "DenseImageData" and option.crop_height:
+        crop = option
+    height = crop.crop_height or getattr(crop, "crop_size", 0) or getattr(option, "new_height", 0)
+    width = crop.crop_width or getattr(crop, "crop_size", 0) or getattr(option, "new_width", 0)
     if not height:
         raise ArgumentError(f"layer {spec.name!r} ({spec.type}) has no crop_size, so the net's input size is not "
                             "known; give a deploy net with an input instead", str(spec.source or ""))
-    color = spec.type == "Data" or spec.fields.image_data_param.is_color
-    maps = spec.type == "ImageSegData"
-    shapes = ((1, 3 if color else 1, height, width), (1, 1, height, width) if maps else (1,), (1, 1, 1, 2))
+    color = getattr(option, "is_color", True)
+    share = max(1, getattr(option, "label_divide_factor", 1))
+    maps = spec.type in ("ImageSegData", "ImageLabelmapData", "DenseImageData")
+    shapes = ((1, 3 if color else 1, height, width), (1, 1, height // share, width // share) if maps else (1,),
+              (1, 1, 1, 2))
     blobs = tuple(default_fields("BlobShape").replace(dim=shape) for shape in shapes[:len(spec.tops)])
     shape = default_fields("InputParameter").replace(shape=blobs)
     return LayerSpec(spec.name, "Input", (), spec.tops, default_fields("LayerParameter").replace(input_param=shape),

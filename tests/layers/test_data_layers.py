@@ -178,7 +178,7 @@ def test_files_outside_are_refused_unless_allowed(folder, tmp_path_factory):
     ("Data", 'data_param { source: "db" batch_size: 1 }', "LEVELDB"),
     ("Data", 'data_param { source: "db" backend: LMDB batch_size: 1 } transform_param { force_color: true '
              'force_gray: true }', "force_color or force_gray"),
-    ("WindowData", 'window_data_param { source: "w" }', "not supported"),
+    ("WindowData", 'window_data_param { source: "w" }', "crop_size"),
     ("HDF5Data", 'hdf5_data_param { batch_size: 1 }', "source"),
     ("MemoryData", 'memory_data_param { batch_size: 1 channels: 3 }', "channels, height and width"),
 ])
