@@ -47,14 +47,18 @@ class Fields:
     defaults : mapping of str to object
         Every field of the message with its default; shared between instances. A value that is
         callable is called to make the default (a message's default is another `Fields`).
+    unknown : tuple of str, optional
+        What the file set that there is no field for, a phrase each.
     """
 
-    __slots__ = ("_defaults", "_message", "_values")
+    __slots__ = ("_defaults", "_message", "_unknown", "_values")
 
-    def __init__(self, message: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, message: str, values: Mapping[str, Any], defaults: Mapping[str, Any],
+                 unknown: tuple[str, ...] = ()) -> None:
         object.__setattr__(self, "_message", message)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_defaults", defaults)
+        object.__setattr__(self, "_unknown", unknown)
 
     def __getattr__(self, name: str) -> Any:
         if name in self._values:
@@ -79,7 +83,12 @@ class Fields:
         for name in values:
             if name not in self._defaults:
                 raise AttributeError(f"{self._message} has no field {name!r}")
-        return Fields(self._message, {**self._values, **values}, self._defaults)
+        return Fields(self._message, {**self._values, **values}, self._defaults, self._unknown)
+
+    def all_unknown(self) -> tuple[str, ...]:
+        """Return what the file set, here and in the messages inside, that there is no field for."""
+        inner = (value for value in self._values.values() if isinstance(value, Fields))
+        return self._unknown + tuple(phrase for fields in inner for phrase in fields.all_unknown())
 
     @property
     def message_name(self) -> str:
@@ -102,7 +111,7 @@ class Fields:
 
     def __reduce__(self) -> tuple:
         defaults = {k: (v() if callable(v) else v) for k, v in self._defaults.items()}
-        return (Fields, (self._message, self._values, defaults))
+        return (Fields, (self._message, self._values, defaults, self._unknown))
 
 
 @dataclass(frozen=True)

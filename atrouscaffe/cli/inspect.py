@@ -22,7 +22,7 @@ HELP = """Say what is in a file. For a net: layers, shapes, parameters, work, me
 is, and by the rule of the DeepLab paper where there is an fc6). For weights: dialect and why, blobs, ranges, values
 that are not finite. For a file that will not load: why, and what to do; the exit status is then 2."""
 
-KINDS = ("net", "solver", "weights", "mean", "state")
+KINDS = ("net", "solver", "weights", "mean", "state", "labels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     AtrousCaffeError
         The file does not load; with ``--json`` the reason is printed as JSON first.
     """
-    from atrouscaffe.formats.diagnose import kind_by_suffix
+    from atrouscaffe.formats.diagnose import is_label_map, kind_by_suffix
+    from atrouscaffe.formats.prototxt import read_text
 
     kind = args.kind or kind_by_suffix(args.file)
     for option, given in (("--phase", args.phase), ("--set", args.variables), ("--input-shape", args.shapes)):
@@ -59,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dialect and kind not in ("net", "weights"):
         raise ArgumentError(f"--dialect is for nets and weights; {args.file} is inspected as {kind}")
     try:
-        report, text = {"net": _net, "solver": _solver, "weights": _weights, "mean": _mean, "state": _state}[kind](args)
+        if args.kind is None and kind == "net" and is_label_map(read_text(args.file)):
+            kind = "labels"
+        report, text = {"net": _net, "solver": _solver, "weights": _weights, "mean": _mean, "state": _state,
+                        "labels": _labels}[kind](args)
     except AtrousCaffeError as error:
         if args.json:
             print(json.dumps({"kind": kind, "path": args.file, "problem": str(error)}))
@@ -148,9 +152,11 @@ def _plain(value: Any) -> Any:
 def _solver(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.formats.prototxt import read_solver
 
-    options = _plain(read_solver(args.file, variables=pairs(args.variables, "--set")))
+    fields = read_solver(args.file, variables=pairs(args.variables, "--set"))
+    options, unknown = _plain(fields), list(fields.all_unknown())
     rows = [(name, json.dumps(value)) for name, value in options.items()]
-    return {"kind": "solver", "options": options}, _table(rows)
+    rows += [("not known", f"{phrase}; training refuses it") for phrase in unknown]
+    return {"kind": "solver", "options": options, "unknown_fields": unknown}, _table(rows)
 
 
 def _statistics(blob: BlobRecord) -> dict[str, Any]:
@@ -237,6 +243,17 @@ def _state(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
               "current_step": state.current_step, "history": [list(array.shape) for array in state.history]}
     return report, _table([("iteration", f"{state.iter:,}"), ("weights", state.learned_net or "not named"),
                            ("current step", str(state.current_step)), ("history", f"{len(state.history)} blobs")])
+
+
+def _labels(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from atrouscaffe.formats.labelmap import read_label_map
+
+    labels = read_label_map(args.file)
+    report = {"kind": "labels", "labels": [{"label": label.label, "name": label.name,
+                                            "display_name": label.display_name} for label in labels]}
+    rows = [("label", "name", "display name"), *((str(label.label), label.name, label.display_name)
+                                                 for label in labels)]
+    return report, f"label map: the names of a detector's {len(labels)} classes\n\n{_columns(rows)}"
 
 
 def _table(facts: Sequence[tuple[str, str]]) -> str:

@@ -15,6 +15,8 @@ from atrouscaffe.errors import DataError, LayerError
 
 __all__ = ["Transform"]
 
+_OF_SSD = ("resize_param", "noise_param", "distort_param", "expand_param", "emit_constraint", "crop_h", "crop_w")
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -56,6 +58,10 @@ class Transform:
         LayerError
             Options that exclude each other.
         """
+        for name in _OF_SSD:
+            if fields.has(name):
+                raise LayerError(f"transform_param.{name}: SSD's augmentation of images with boxes is not there; leave "
+                                 "it out, and resize the images before (or by new_height and new_width of ImageData)")
         height, width = int(fields.crop_height), int(fields.crop_width)
         if (height > 0) != (width > 0) or (height and fields.crop_size):
             raise LayerError("transform_param: expected crop_size, or crop_height and crop_width, "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
-__all__ = ["KINDS", "complain", "content_kind", "kind_by_suffix"]
+__all__ = ["KINDS", "complain", "content_kind", "is_label_map", "kind_by_suffix"]
 
 KINDS = ("net", "solver", "weights", "mean", "state")
 """What the program reads: text nets and solvers, weight, mean and solver state files."""
@@ -20,6 +20,7 @@ _ARCHIVES = ((b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), 
              (b"\x28\xb5\x2f\xfd", "a zstd archive"))
 _IMAGES = ((b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"))
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*\Z")
+_LABEL_MAP = re.compile(r"(?:\s|#[^\n]*\n)*item\s*:?\s*[{<]")
 _NET_TEXT = re.compile(rb"^\s*(?:#[^\n]*\s*)*(?:name\s*:|layers?\s*\{|input\s*:|input_shape|net\s*:|train_net|base_lr|"
                        rb"force_backward|state\s*\{|\w+\s*[:{])")
 
@@ -40,6 +41,11 @@ def kind_by_suffix(path: str | Path) -> str:
             return "solver" if kind == "net" and "solver" in name else kind
     raise ArgumentError(f"cannot tell what {path} is by its suffix; say which of {', '.join(KINDS)} it is "
                         f"(known suffixes: {', '.join(_SUFFIXES)})")
+
+
+def is_label_map(text: str) -> bool:
+    """Tell whether a text begins as a label map does."""
+    return _LABEL_MAP.match(text) is not None
 
 
 def content_kind(head: bytes) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atrouscaffe.errors import Source
+from atrouscaffe.errors import PrototxtError, Source, blame
 from atrouscaffe.formats.dialect import spec_dialect
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
@@ -67,11 +67,20 @@ def to_fields(record: Record) -> Fields:
                 values[name] = tuple(to_fields(v) if isinstance(v, Record) else v for v in value)
         else:
             values[name] = to_fields(value) if isinstance(value, Record) else value
-    return Fields(record.type, values, _defaults(record.type))
+    return Fields(record.type, values, _defaults(record.type), record.unknown)
 
 
 def to_record(fields: Fields) -> Record:
-    """Thaw a message."""
+    """Thaw a message.
+
+    Raises
+    ------
+    PrototxtError
+        It holds what there is no field for.
+    """
+    unknown = fields.all_unknown()
+    if unknown:
+        raise PrototxtError(f"cannot be written, since {unknown[0]}")
     values: dict[str, Any] = {}
     for name in fields:
         value = getattr(fields, name)
@@ -150,7 +159,8 @@ def _param_record(param: ParamSpec, given: Record | None) -> Record:
 
 def _layer_record(layer: LayerSpec) -> Record:
     """Return the layer's message; what LayerSpec says wins over its `fields`."""
-    record = to_record(layer.fields)
+    with blame(layer):
+        record = to_record(layer.fields)
     given = record.get("param", [])
     params = [_param_record(p, given[i] if i < len(given) else None) for i, p in enumerate(layer.params)]
     values = {"name": layer.name, "type": layer.type, "bottom": list(layer.bottoms), "top": list(layer.tops),

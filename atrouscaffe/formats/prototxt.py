@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.errors import FileAccessError, FileMissingError, PrototxtError
-from atrouscaffe.formats.diagnose import complain
+from atrouscaffe.formats.diagnose import complain, is_label_map
 from atrouscaffe.formats.dialect import check_dialect, infer_text
 from atrouscaffe.formats.downgrade import downgrade_net
 from atrouscaffe.formats.fields import net_record, net_spec, to_fields, to_record
@@ -16,7 +16,8 @@ from atrouscaffe.formats.text import fill_placeholders, format_record, parse_rec
 from atrouscaffe.formats.upgrade import upgrade_net, upgrade_solver
 from atrouscaffe.spec import Fields, NetSpec
 
-__all__ = ["parse_net", "parse_solver", "read_net", "read_net_binary", "read_solver", "write_net", "write_solver"]
+__all__ = ["parse_net", "parse_solver", "read_net", "read_net_binary", "read_solver", "read_text", "write_net",
+           "write_solver"]
 
 MAX_BYTES = 4 << 20
 """Largest text accepted; the largest published nets have under 1 MiB."""
@@ -46,13 +47,16 @@ def read_net(path: PathLike, *, variables: Mapping[str, object] | None = None, d
     FileMissingError, FileAccessError
         No such file, or no right to read it.
     """
-    return parse_net(_read_text(path), path=str(path), variables=variables, dialect=dialect)
+    return parse_net(read_text(path), path=str(path), variables=variables, dialect=dialect)
 
 
 def parse_net(text: str, *, path: str = "", variables: Mapping[str, object] | None = None,
               dialect: str | None = None) -> NetSpec:
     """Parse a text net; see `read_net`. `path` is named in errors and remembered in the spec."""
     check_dialect(dialect)
+    if is_label_map(text):
+        raise PrototxtError("expected a net, got a label map (the names of a detector's classes); "
+                            "`atrouscaffe inspect` shows it", path)
     record = parse_record(fill_placeholders(text, variables, path), "NetParameter", path)
     return _net(record, dialect, path)
 
@@ -105,7 +109,7 @@ def read_solver(path: PathLike, *, variables: Mapping[str, object] | None = None
     PrototxtError
         What does not parse, with file, line and column.
     """
-    return parse_solver(_read_text(path), path=str(path), variables=variables)
+    return parse_solver(read_text(path), path=str(path), variables=variables)
 
 
 def parse_solver(text: str, *, path: str = "", variables: Mapping[str, object] | None = None) -> Fields:
@@ -159,7 +163,8 @@ def _solver_record(solver: Fields) -> Record:
     return record
 
 
-def _read_text(path: PathLike) -> str:
+def read_text(path: PathLike) -> str:
+    """Read a text net, solver or label map, at most `MAX_BYTES` of UTF-8."""
     path = Path(path)
     try:
         with open(path, "rb") as file:

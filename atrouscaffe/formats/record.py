@@ -25,14 +25,18 @@ class Record:
         if the field is repeated.
     source : Source or None
         Where it was read.
+    unknown : tuple of str
+        What it set that this program has no field for, a phrase each; whoever uses the message refuses it.
     """
 
-    __slots__ = ("source", "type", "values")
+    __slots__ = ("source", "type", "unknown", "values")
 
-    def __init__(self, type: str, values: dict[str, Any] | None = None, source: Source | None = None) -> None:
+    def __init__(self, type: str, values: dict[str, Any] | None = None, source: Source | None = None,
+                 unknown: tuple[str, ...] = ()) -> None:
         self.type = type
         self.values: dict[str, Any] = {} if values is None else values
         self.source = source
+        self.unknown = unknown
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field's value, or `default` if it was not set."""
@@ -50,7 +54,7 @@ class Record:
 
     def copy(self) -> Record:
         """Return a deep copy of the tree; arrays and blob records inside are shared."""
-        return Record(self.type, {k: _copied(v) for k, v in self.values.items()}, self.source)
+        return Record(self.type, {k: _copied(v) for k, v in self.values.items()}, self.source, self.unknown)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and (self.type, self.values) == (other.type, other.values)

@@ -16,10 +16,15 @@ from typing import Any
 from atrouscaffe.errors import PrototxtError, Source
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import EnumType, FieldType, Schema, float32, schema
+from atrouscaffe.formats.template import fill_other_forms, placeholder_at
 
 __all__ = ["MAX_DEPTH", "fill_placeholders", "format_record", "parse_record"]
 
 MAX_DEPTH = 100
+_FOR_TRAINING = frozenset((
+    "DataParameter", "DenseImageDataParameter", "HDF5DataParameter", "ImageDataParameter", "MemoryDataParameter",
+    "SolverParameter", "TransformationParameter", "WindowDataParameter"))
+_LAYERS = ("LayerParameter", "V1LayerParameter")
 _SPACE = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
 _TOKEN = re.compile(r"""
     (?P<name>[A-Za-z_][A-Za-z0-9_]*)
@@ -40,7 +45,7 @@ _RANGE = {"int32": (-2**31, 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-2**
 
 
 def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: str = "") -> str:
-    """Replace each ``${NAME}`` outside comments.
+    """Replace each ``${NAME}`` outside comments, and other templates' placeholders whose name is given.
 
     Inside quotes the value is escaped, so a value cannot end its string.
 
@@ -49,9 +54,10 @@ def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: s
     PrototxtError
         A name that `variables` lacks, an empty or unclosed placeholder, or a value of several lines.
     """
+    variables = variables or {}
+    text = fill_other_forms(text, variables)
     if "${" not in text:
         return text
-    variables = variables or {}
 
     def value(match: re.Match[str], start: int, quote: str) -> str:
         name = match.group(1)
@@ -120,7 +126,10 @@ class _Parser:
         match = _TOKEN.match(self.text, start)
         if match is None:
             if start < len(self.text):
-                self.fail(f"expected a field name or a value, got {self.text[start:start + 20]!r}")
+                name = placeholder_at(self.text, start)[:60]
+                hint = f"; if that is a template's placeholder, give {name}=..., on the command line --set {name}=..." \
+                    if name else ""
+                self.fail(f"expected a field name or a value, got {self.text[start:start + 20]!r}{hint}")
             self.kind, self.token, self.end = "end", "", start
             return
         self.kind, self.token, self.end = match.lastgroup or "", match.group(), match.end()
@@ -133,9 +142,12 @@ class _Parser:
     def fail(self, message: str, source: Source | None = None) -> None:
         raise PrototxtError(message, str(source or self.source()))
 
-    def expected(self, what: str) -> None:
+    def expected(self, what: str, value: bool = False) -> None:
         got = f"'{self.token[:60]}'" if self.kind != "end" else "the end of the file"
-        self.fail(f"expected {what}, got {got}")
+        name = placeholder_at(self.text, self.start)[:60] if value else ""
+        hint = f"; if that is a template's placeholder, give {name}=..., on the command line --set {name}=..." \
+            if name else ""
+        self.fail(f"expected {what}, got {got}{hint}")
 
     def take(self, mark: str) -> bool:
         if self.kind == "mark" and self.token == mark:
@@ -155,22 +167,68 @@ class _Parser:
             if self.kind == "name":
                 field = types.get(self.token)
                 if field is None:
-                    self.unknown_field(record.type, types)
-                self.field(record, field, depth)  # type: ignore[arg-type]
+                    self.unknown_field(record, types, depth)
+                else:
+                    self.field(record, field, depth)
                 if not self.take(";"):
                     self.take(",")
             elif self.kind == "end" and not close:
                 return
             elif close and self.kind == "mark" and self.token == close:
                 self.advance()
+                if record.type in _LAYERS and record.unknown and record.get("bottom"):
+                    raise PrototxtError(record.unknown[0])  # only a layer without bottoms may be one that trains only
                 return
             else:
                 self.expected(f"a field of {record.type}" + (f" or '{close}'" if close else ""))
 
-    def unknown_field(self, message: str, types: Mapping[str, FieldType]) -> None:
+    def unknown_field(self, record: Record, types: Mapping[str, FieldType], depth: int) -> None:
+        """Refuse a field; in a message for training, which a deploy net may hold unused, pass over and note it."""
         near = difflib.get_close_matches(self.token, types, 1)
         hint = f"did you mean '{near[0]}'?" if near else "see atrouscaffe/formats/caffe.proto for the fields"
-        self.fail(f"{message} has no field '{self.token[:60]}'; {hint}")
+        text = f"{record.type} has no field '{self.token[:60]}'"
+        data_layer = record.type in _LAYERS and self.token.endswith("data_param")
+        if record.type not in _FOR_TRAINING and not data_layer:
+            self.fail(f"{text}; {hint}")
+        phrase = f"{self.source()}: {text}; {hint}"
+        self.advance()
+        self.skip(depth)
+        if len(record.unknown) < 10:
+            record.unknown += (phrase,)
+
+    def skip(self, depth: int) -> None:
+        """Pass over the value of a field that is not known."""
+        colon = self.take(":")
+        if self.token in ("{", "<", "["):
+            if depth + 1 > MAX_DEPTH:
+                self.fail(f"messages nest deeper than {MAX_DEPTH}")
+            close = {"{": "}", "<": ">", "[": "]"}[self.token]
+            self.advance()
+            while not self.take(close):
+                if close == "]":
+                    self.skip(depth + 1) if self.token in ("{", "<") else self.skip_scalar()
+                    if self.token != close and not self.take(","):
+                        self.expected("',' or ']'")
+                else:
+                    if self.kind != "name":
+                        self.expected(f"a field or '{close}'")
+                    self.advance()
+                    self.skip(depth + 1)
+                    if not self.take(";"):
+                        self.take(",")
+        elif colon:
+            self.skip_scalar()
+        else:
+            self.expected("':' or '{' after a field")
+
+    def skip_scalar(self) -> None:
+        self.take("-")
+        if self.kind not in ("name", "number", "string"):
+            self.expected("a value")
+        strings = self.kind == "string"
+        self.advance()
+        while strings and self.kind == "string":
+            self.advance()
 
     def field(self, record: Record, field: FieldType, depth: int) -> None:
         source = self.source()
@@ -208,7 +266,7 @@ class _Parser:
             value: Any = self.enum(field, self.schema.enums[field.target], negative)
         elif kind == "bool":
             if negative or text not in _BOOL:
-                self.expected(f"true or false for '{field.name}'")
+                self.expected(f"true or false for '{field.name}'", value=True)
             value = _BOOL[text]
         elif kind in ("float", "double"):
             value = self.number(field, negative)
@@ -274,7 +332,7 @@ class _Parser:
             except ValueError:
                 self.expected(f"an integer for '{field.name}'")
             return -value if negative else value
-        self.expected(f"an integer for '{field.name}'")
+        self.expected(f"an integer for '{field.name}'", value=True)
         return 0
 
     def number(self, field: FieldType, negative: bool) -> float:
@@ -284,7 +342,7 @@ class _Parser:
         elif self.kind == "name" and text.lower() in ("inf", "infinity", "nan"):
             value = float(text)
         else:
-            self.expected(f"a number for '{field.name}'")
+            self.expected(f"a number for '{field.name}'", value=True)
         value = -value if negative else value
         return float32(value) if field.kind == "float" else value
 

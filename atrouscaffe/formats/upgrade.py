@@ -200,7 +200,7 @@ def _from_v1(layer: Record) -> Record:
         values["param"] = params
     done = {"name", "type", "bottom", "top", "blobs_lr", "weight_decay", "param", "blob_share_mode", "layer"}
     values.update((name, value) for name, value in layer.values.items() if name not in done)
-    return Record("LayerParameter", values, layer.source)
+    return Record("LayerParameter", values, layer.source, layer.unknown)
 
 
 def _move_transform(layer: Record) -> None:

@@ -300,5 +300,20 @@ def layer_class(type_name: str) -> type[Layer]:
 
 
 def make_layer(spec: LayerSpec, env: Env) -> Layer:
-    """Make the layer that `spec` describes; its options are checked."""
-    return layer_class(spec.type)(spec, env)
+    """Make the layer that `spec` describes; its options are checked.
+
+    Raises
+    ------
+    LayerError
+        An unknown type or field, or options that do not fit.
+    """
+    unknown = spec.fields.all_unknown()
+    try:
+        made = layer_class(spec.type)
+    except LayerError as error:
+        if unknown:
+            error.message += f"; what the file says of this one: {'; '.join(unknown)}"
+        raise
+    if unknown:
+        raise LayerError(f"expected fields that this type has, but {unknown[0]}")
+    return made(spec, env)

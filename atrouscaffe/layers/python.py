@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from atrouscaffe.alias import install
-from atrouscaffe.errors import LayerError
+from atrouscaffe.errors import DependencyError, LayerError
 from atrouscaffe.layers.base import Blueprint, Context, Env, Layer, Shape, register
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import LayerSpec
@@ -92,7 +92,14 @@ class Python(Layer):
             raise LayerError(f"python_param: expected module and layer, got {self.p.module!r} and {self.p.layer!r}")
         install()  # such modules say `import caffe`
         with self._noted():
-            found = getattr(importlib.import_module(self.p.module), self.p.layer)
+            try:
+                module = importlib.import_module(self.p.module)
+            except ModuleNotFoundError as error:
+                if not f"{self.p.module}.".startswith(f"{error.name}."):
+                    raise  # the module is there, and lacks another one
+                raise DependencyError(f"python_param: there is no module {self.p.module!r} on Python's path; put the "
+                                      f"folder of {self.p.module.rpartition('.')[2]}.py on it (PYTHONPATH)") from None
+            found = getattr(module, self.p.layer)
             if not (isinstance(found, type) and issubclass(found, PythonLayer)):
                 raise LayerError(f"python_param: expected {self.p.module}.{self.p.layer} to be a subclass of "
                                  f"caffe.Layer, got {found!r}")

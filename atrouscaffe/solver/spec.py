@@ -134,6 +134,11 @@ def read_spec(source: Any, variables: Mapping[str, object] | None = None, *, typ
         else:
             path = str(source)
             source = read_solver(Path(path), variables=variables)
+    if source.all_unknown():
+        raise SolverError(f"expected fields that this program knows, but {source.all_unknown()[0]}", path)
+    if source.eval_type != "classification" and len(source.test_iter):
+        raise SolverError(f"eval_type: expected 'classification' (the mean of the outputs), got {source.eval_type!r}, "
+                          "which test nets of SSD compute; train without test_iter", path)
     values = {name: getattr(source, name) for name in _COPIED}
     values["type"] = type or source.type
     if not source.has("lr_policy"):

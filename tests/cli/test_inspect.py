@@ -175,3 +175,18 @@ def test_wrong_options_are_one_paragraph(words: list[str], problem: str, capsys:
 def test_as_overrides_the_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.txt").write_text(NET)
     assert as_json(capsys, tmp_path / "model.txt", "--as", "net")["name"] == "small"
+
+
+def test_a_label_map_and_a_solver_with_unknown_fields_are_shown(capsys: pytest.CaptureFixture[str],
+                                                                tmp_path: Path) -> None:
+    labels = tmp_path / "labelmap.prototxt"
+    labels.write_text('item { name: "cat" label: 8 display_name: "a cat" }')
+    report = as_json(capsys, labels)
+    assert set(report) == documented("labels") | {"kind", "path"}
+    assert report["labels"] == [{"label": 8, "name": "cat", "display_name": "a cat"}]
+    assert re.search("detector's 1 classes.*8 +cat +a cat", inspect(capsys, labels)[1], re.DOTALL)
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text('net: "n"\nstepearly: 3')
+    report = as_json(capsys, solver)
+    assert set(report) == documented("solver") | {"kind", "path"} and "stepearly" in report["unknown_fields"][0]
+    assert "training refuses it" in inspect(capsys, solver)[1]

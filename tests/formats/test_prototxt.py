@@ -7,9 +7,19 @@ import pickle
 
 import pytest
 
-from atrouscaffe.errors import ArgumentError, FileAccessError, FileMissingError, PrototxtError
+from atrouscaffe.errors import (
+    ArgumentError,
+    FileAccessError,
+    FileMissingError,
+    LayerError,
+    PrototxtError,
+    SolverError,
+)
+from atrouscaffe.formats.labelmap import Label, read_label_map
 from atrouscaffe.formats.prototxt import parse_net, parse_solver, read_net, read_solver, write_net, write_solver
-from atrouscaffe.spec import NetSpec
+from atrouscaffe.graph.graph import Graph
+from atrouscaffe.solver.spec import read_spec
+from atrouscaffe.spec import TEST, TRAIN, NetSpec
 from tests.conftest import ORACLE
 
 CASES = sorted(ORACLE.glob("*/*/net.prototxt"))
@@ -151,3 +161,68 @@ def test_every_model_reads(shared_data):
         net = read_net(path)
         assert net.layers[0].type == "Input"
         assert comparable(parse_net(write_net(net))) == comparable(net), path
+
+
+TRAINED = """layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+  transform_param { crop_size: 3 foo_param { a: 1 b { c: [1, -2.5, "x" "y"] } d <> } bar: -3 }
+  data_param { source: "x" zap: inf } other_data_param { batch_sampler { } } }
+layer { name: "in" type: "Input" top: "data" include { phase: TEST } input_param { shape { dim: 1 dim: 2 } } }
+layer { name: "r" type: "ReLU" bottom: "data" top: "r" }"""
+
+
+def test_unknown_fields_for_training_are_refused_where_a_layer_uses_them():
+    net = parse_net(TRAINED, path="n.prototxt")
+    assert len(net.layers[0].fields.all_unknown()) == 4
+    assert Graph(net, TEST).outputs == ["r"]
+    with pytest.raises(LayerError, match=r"n.prototxt:1:1: layer 'd' \(Data\): .* n.prototxt:3:39: LayerParameter has"):
+        Graph(net, TRAIN)
+    with pytest.raises(PrototxtError, match=r"layer 'd' \(Data\): cannot be written, since .* no field 'other_data_p"):
+        write_net(net)
+    assert pickle.loads(pickle.dumps(net.layers[0].fields)).all_unknown() == net.layers[0].fields.all_unknown()
+
+
+@pytest.mark.parametrize("text", [
+    'layer { type: "ReLU" bottom: "x" foo_data_param { } }', 'layer { type: "Data" foo_param { } }',
+    'layer { type: "ReLU" relu_param { foo: 1 } }', 'layer { type: "Data" data_param { foo } }',
+    'layer { type: "Data" data_param { foo { 1 } } }', 'layer { type: "Data" data_param { foo: } }',
+    'layer { type: "Data" data_param { foo: [1 2] } }',
+    'layer { type: "Data" data_param {' + "foo {" * 200 + "}" * 202], ids=range(8))
+def test_other_unknown_fields_and_broken_ones_are_refused_at_once(text):
+    with pytest.raises(PrototxtError):
+        parse_net(text)
+
+
+def test_unknown_fields_of_a_solver_are_refused_by_training_alone():
+    text = 'net: "n"\nlr_policy: "fixed"\nstepearly: 3\n'
+    assert parse_solver(text).all_unknown() == ("<text>:3:1: SolverParameter has no field 'stepearly'; did you mean "
+                                                "'stepvalue'?",)
+    with pytest.raises(SolverError, match="<text>:3:1: SolverParameter has no field 'stepearly'"):
+        read_spec(text)
+
+
+def test_evaluation_of_detectors_is_refused_where_there_are_test_nets():
+    text = 'net: "n"\nlr_policy: "fixed"\nbase_lr: 1 max_iter: 1 eval_type: "detection" ap_version: "11point"\n'
+    assert read_spec(text).tests == ()
+    with pytest.raises(SolverError, match="eval_type: expected 'classification'"):
+        read_spec(text + "test_iter: 1 test_interval: 1")
+
+
+@pytest.mark.parametrize("place", ["cls3x", "{{cls3x}}", "{{ cls3x }}", "@cls3x@", "$cls3x", "%(cls3x)d", "${cls3x}"])
+def test_placeholders_of_other_templates_are_filled_where_their_name_is_given(place):
+    text = f"""name: "a" # {place}
+    layer {{ type: "InnerProduct" name: "{place}" inner_product_param {{ num_output: {place} }} }}"""
+    layer = parse_net(text, variables={"cls3x": 63}).layers[0]
+    assert layer.fields.inner_product_param.num_output == 63
+    assert layer.name == ("cls3x" if place == "cls3x" else "63")  # a bare word is text inside quotes
+    with pytest.raises(PrototxtError, match="2:[0-9]+: .*--set cls3x="):
+        parse_net(text)
+    with pytest.raises(PrototxtError, match="several lines"):
+        parse_net(text, variables={"cls3x": "6\n3"})
+
+
+def test_a_label_map_is_told_from_a_net(tmp_path):
+    path = tmp_path / "labelmap.prototxt"
+    path.write_text('# VOC\nitem { name: "none" label: 0 display_name: "background" } item { name: "cat" label: 8 }\n')
+    assert read_label_map(path) == (Label(0, "none", "background"), Label(8, "cat", ""))
+    with pytest.raises(PrototxtError, match="labelmap.prototxt: expected a net, got a label map"):
+        read_net(path)

@@ -357,6 +357,27 @@ def test_memory_data_hands_out_what_it_was_given(device):
             layer.set_arrays(bad, np.zeros(len(bad)))
 
 
+def test_memory_data_of_a_patched_fork_says_how_large_its_pictures_are():
+    net = Net('''layer { name: "d" type: "MemoryData" top: "data" top: "label" top: "data_dim"
+        transform_param { crop_size: 3 } memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 } }''', TEST)
+    layer = net.layers[0].layer
+    data = np.zeros((2, 3, 4, 5), np.float32)
+    layer.set_arrays(data, [0, 1])
+    assert net.forward()["data_dim"].tolist() == [[[[3, 3]]]] * 2
+    layer.set_arrays(data, [0, 1], [(4, 2), (1, 5)])
+    assert net.forward()["data_dim"].tolist() == [[[[4, 2]]], [[[1, 5]]]]
+    with pytest.raises(ArgumentError, match=r"height and width of each row, shape \(2, 2\)"):
+        layer.set_arrays(data, [0, 1], [4, 5])
+
+
+@pytest.mark.parametrize("option", ["resize_param { prob: 1 }", "distort_param { }", "crop_h: 3"])
+def test_augmentation_of_ssd_is_refused_where_it_is_used(option):
+    text = f'''layer {{ name: "d" type: "MemoryData" top: "data" top: "label" transform_param {{ {option} }}
+        memory_data_param {{ batch_size: 2 channels: 3 height: 4 width: 5 }} }}'''
+    with pytest.raises(LayerError, match="SSD's augmentation"):
+        Net(text, TEST)
+
+
 def test_dummy_data_draws_anew_but_leaves_constants_to_the_caller(device):
     net = Net('''layer { name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 40 dim: 50 }
         data_filler { type: "gaussian" std: 3 mean: 1 } data_filler { type: "constant" value: 2 } } }''', TEST, seed=1,
