@@ -17,6 +17,7 @@ letters, with or without underscores, is found without importing the others::
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import math
 import pkgutil
@@ -28,8 +29,9 @@ import numpy as np
 
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError
+from atrouscaffe.ops.keep import Keep, make_anew
 from atrouscaffe.runtime.blob import Blob
-from atrouscaffe.spec import Fields, LayerSpec, Phase
+from atrouscaffe.spec import TRAIN, Fields, LayerSpec, Phase
 
 __all__ = ["GLOBAL", "POINTWISE", "Blueprint", "Context", "Env", "Layer", "Reach", "Shape", "layer_class",
            "layer_types", "make_layer", "register"]
@@ -109,6 +111,18 @@ class Context:
         self.state: dict[str, Any] = {}
         self.propagate: tuple[bool, ...] = ()
         self.param_propagate: tuple[bool, ...] = ()
+
+
+    @property
+    def engine(self) -> str | None:
+        """The way that convolutions take on this device; None chooses for each."""
+        return self.backend.engine
+
+    def keep(self, param: Blob) -> Keep:
+        """Return what keeps values derived from a parameter until it changes; in training nothing is kept."""
+        if self.phase == TRAIN or self.backend.xp is not np:
+            return make_anew
+        return functools.partial(param.derived, watched=self.keeps)
 
 
 @dataclass(frozen=True)

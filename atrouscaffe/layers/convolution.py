@@ -10,6 +10,7 @@ from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Reach, Shape, register
 from atrouscaffe.layers.windows import conv_images, conv_reach, conv_spatial, conv_windows
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
+from atrouscaffe.ops.finish import PLAIN, RELU
 from atrouscaffe.ops.packed import packed_conv
 from atrouscaffe.runtime.blob import Blob
 
@@ -82,7 +83,7 @@ class Convolution(Layer):
             return
         for below, above in zip(bottom, top):
             conv_forward(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array), windows,
-                         self.p.group, ctx.relu)
+                         self.p.group, RELU if ctx.relu else PLAIN, keep=ctx.keep(params[0]), engine=ctx.engine)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed convolution below; sums over all bottoms into the parameters."""
@@ -94,7 +95,8 @@ class Convolution(Layer):
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:
-                conv_transpose(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group)
+                conv_transpose(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group,
+                               keep=ctx.keep(params[0]), engine=ctx.engine)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One multiply-add for each output value and tap of its group."""

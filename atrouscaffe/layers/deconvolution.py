@@ -49,7 +49,7 @@ class Deconvolution(Convolution):
         bias = params[1].array if self.p.bias_term else None
         for below, above in zip(bottom, top):
             conv_transpose(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array),
-                           windows, self.p.group)
+                           windows, self.p.group, keep=ctx.keep(params[0]), engine=ctx.engine)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve below; sums over all bottoms into the parameters."""
@@ -61,7 +61,8 @@ class Deconvolution(Convolution):
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:
-                conv_forward(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group)
+                conv_forward(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group,
+                             keep=ctx.keep(params[0]), engine=ctx.engine)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One multiply-add for each input value and tap of its group."""

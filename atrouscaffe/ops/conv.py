@@ -1,11 +1,11 @@
 """Convolution with holes, its transpose, and their gradients, for one, two or more axes.
 
-Three ways, chosen by shape alone:
+Ways on a CPU, chosen by shape (`choose_way`):
 
-- a 1x1 kernel at stride 1 is a matrix product on the image itself;
+- 3x3 taps at stride 1 go through Winograd's transforms (`winograd`);
 - groups of few channels (depthwise) run in compiled loops, without columns;
-- everything else makes blocks of columns (see `im2col`) in per-thread scratch memory and multiplies
-  them; blocks are a few megabytes, whatever the image.
+- everything else is multiplied by the matrix kernel, holes sampled into its operand (`conv_panels`);
+- float64, which serves checks, makes blocks of columns (see `im2col`) and multiplies them by BLAS.
 
 Arrays on a CUDA device go to `conv_cuda`.
 
@@ -20,18 +20,24 @@ Source: ``conv_layer.cpp``, ``deconv_layer.cpp``, ``base_conv_layer.cpp`` of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from atrouscaffe.geometry import Window
-from atrouscaffe.ops import conv_nd
+from atrouscaffe.ops import conv_nd, conv_panels, winograd
+from atrouscaffe.ops.finish import PLAIN, RELU, Finish
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
+from atrouscaffe.ops.keep import Keep, make_anew
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
-from atrouscaffe.runtime.backend import module_of, on_device
+from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+__all__ = ["ENGINES", "choose_way", "conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
+
+ENGINES = ("winograd", "panels", "columns")
+"""Ways that can be asked for: products of transformed tiles, of sampled panels, or of columns by BLAS."""
 
 FEWEST_TASKS = 4
 WANTED_TASKS = 8
@@ -42,8 +48,9 @@ ROW_BLOCK = 256
 
 
 def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
-                 windows: Sequence[Window], group: int = 1, relu: bool = False) -> None:
-    """Write ``y = conv(x, weight) + bias``, with `relu` its positive part.
+                 windows: Sequence[Window], group: int = 1, finish: Finish = PLAIN, *, keep: Keep = make_anew,
+                 engine: str | None = None) -> None:
+    """Write ``y = conv(x, weight) + bias``, finished.
 
     Parameters
     ----------
@@ -54,35 +61,46 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
     windows : sequence of Window
         One for each spatial axis.
     group : int
-    relu : bool
+    finish : Finish
+        Activation and addend; on a CUDA device only `PLAIN` and `RELU`.
+    keep : Keep
+        Holds packed weights from call to call.
+    engine : str, optional
+        One of `ENGINES`, where it can do the work; else the way is chosen by shape.
     """
     if not len(x):
         return
     if len(windows) > 2:
         conv_nd.forward(x, weight, bias, y, windows, group)
-        if relu:
-            module_of(y).maximum(y, 0, out=y)
+        _finished(y, finish)
         return
     x, y, weight, windows = _two_axes(x, y, weight, windows)
     if on_device(x):
         from atrouscaffe.ops import conv_cuda
 
-        conv_cuda.conv_forward(x, weight, bias, y, windows, group, relu)
+        conv_cuda.conv_forward(x, weight, bias, y, windows, group, finish is RELU)
         return
-    if is_direct(weight, y.shape[1], group):
+    way = choose_way(x.shape, weight, y.shape, windows, group, engine)
+    if way == "winograd":
+        winograd.forward(x, weight, bias, y, windows, finish, keep)
+    elif way == "panels":
+        conv_panels.forward(x, weight, bias, y, windows, group, finish, keep)
+    elif way == "direct":
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
-        blocks = _plane_blocks(y.shape)
-        geo = geo_of(windows)
+        blocks, geo = _plane_blocks(y.shape), geo_of(windows)
         parallel(lambda i: direct_forward(x, weight, flat_bias, y, *blocks[i], geo), len(blocks))
-        if relu:
-            parallel(lambda i: _positive(y.reshape(-1, *y.shape[2:])[slice(*blocks[i])]), len(blocks))
-        return
+        _finished(y, finish)
+    else:
+        _by_columns(x, weight, bias, y, windows, group)
+        _finished(y, finish)
+
+
+def _by_columns(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, windows: Sequence[Window],
+                group: int) -> None:
+    """Convolve by blocks of columns and BLAS: the way of float64, and of whoever asks for it."""
     images, pixels = len(x), y.shape[2] * y.shape[3]
     tile = _tile(images, pixels, x.shape[1] * taps_of(windows), x.itemsize)
     tiles = [(n, a, b) for n in range(images) for a, b in chunks(pixels, tile)]
-    if len(tiles) < FEWEST_TASKS:
-        _forward_by_outputs(x, weight, bias, y, windows, group, relu)
-        return
     kernel = weight.reshape(group, weight.shape[0] // group, -1)
     out = y.reshape(images, group, kernel.shape[1], pixels)
     shift = None if bias is None else bias.reshape(group, -1, 1)
@@ -91,20 +109,41 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
         n, a, b = tiles[i]
         columns = _columns(x[n], windows, y.shape[3], a, b, group)
         target = out[n, :, :, a:b]
-        if group == 1:
-            np.matmul(kernel[0], columns[0], out=target[0])
-        else:
-            np.matmul(kernel, columns, out=target)
+        np.matmul(kernel, columns, out=target)
         if shift is not None:
             target += shift
-        if relu:
-            _positive(target)
 
     parallel(work, len(tiles))
 
 
+def _finished(y: Any, finish: Finish) -> None:
+    """Do to all outputs what the ways without registers of their own leave."""
+    if finish.base is None and not finish.act:
+        return
+    planes = y.reshape(-1, *y.shape[2:])
+    slopes = np.tile(finish.slopes(y.shape[1]), y.shape[0]).astype(y.dtype)
+    base = None if finish.base is None else finish.base.reshape(planes.shape)
+
+    def work(i: int) -> None:
+        a, b = blocks[i]
+        part = planes[a:b]
+        if base is not None:
+            part += base[a:b]
+        if finish.act == 1:
+            np.maximum(part, 0, out=part)
+        elif finish.act:
+            steep = slopes[a:b].reshape(-1, *(1,) * (part.ndim - 1))
+            np.copyto(part, part * steep, where=part < 0)
+        if finish.cap != float("inf"):
+            np.minimum(part, y.dtype.type(finish.cap), out=part)
+
+    blocks = _plane_blocks(y.shape)
+    parallel(work, len(blocks))
+
+
 def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, x: np.ndarray,
-                   windows: Sequence[Window], group: int = 1) -> None:
+                   windows: Sequence[Window], group: int = 1, *, keep: Keep = make_anew,
+                   engine: str | None = None) -> None:
     """Write the adjoint of `conv_forward` into x: the data gradient, or a Deconvolution's output.
 
     Parameters
@@ -133,9 +172,13 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         blocks = _plane_blocks(x.shape)
         parallel(lambda i: direct_adjoint(dy, weight, flat_bias, x, *blocks[i], geo), len(blocks))
         return
-    if is_pointwise(windows):
-        turned = np.ascontiguousarray(weight.reshape(group, weight.shape[0] // group, -1).swapaxes(1, 2))
-        conv_forward(dy, turned.reshape(x.shape[1], -1, 1, 1), bias, x, windows, group)
+    if all(w.stride == 1 and w.pad < w.extent for w in windows):
+        back = tuple(Window(w.kernel, 1, w.extent - 1 - w.pad, w.hole) for w in windows)
+        if choose_way(dy.shape, weight, x.shape, back, group, engine) == "winograd":
+            winograd.forward(dy, weight, bias, x, back, PLAIN, keep, turned=True)
+            return
+        turned = keep(("turned", group), lambda: _turned(weight, group))
+        conv_forward(dy, turned, bias, x, back, group, engine=engine)
         return
     taps, images = taps_of(windows), len(x)
     per_in, per_out = weight.shape[1], weight.shape[0] // group
@@ -240,6 +283,42 @@ def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
     parallel(work, len(blocks))
 
 
+def choose_way(x: Sequence[int], weight: np.ndarray, y: Sequence[int], windows: Sequence[Window], group: int,
+               engine: str | None = None) -> str:
+    """Return the way of a convolution over two axes on the CPU: one of `ENGINES`, or ``"direct"``.
+
+    The cheaper one by an estimate in processor cycles, whose constants were measured (`benchmarks/cpu.py`).
+
+    Parameters
+    ----------
+    x, y : (N, channels, height, width)
+        Shapes of input and output.
+    weight : array
+    windows : two of Window
+    group : int
+    engine : str, optional
+    """
+    if is_direct(weight, y[1], group):
+        return "direct"
+    if weight.dtype != np.float32 or engine == "columns":
+        return "columns"
+    if engine == "panels" or not winograd.fits(weight, windows, group):
+        return "panels"
+    channels, outputs = x[1], y[1]
+    pixels = y[0] * y[2] * y[3]
+    tiles, vectors = winograd.counted(y, windows[0].hole)
+    by_panels = pixels * 9 * channels * (outputs / 32 + 1)
+    by_winograd = 36 * tiles * channels * outputs / 32 + vectors * (channels * 300 + outputs * 200)
+    return "winograd" if engine == "winograd" or by_winograd < by_panels else "panels"
+
+
+def _turned(weight: np.ndarray, group: int) -> np.ndarray:
+    """Return (C, M/group, \\*kernel): outputs and channels exchanged, taps backwards."""
+    outputs, per_in, *kernel = weight.shape
+    grouped = weight.reshape(group, outputs // group, per_in, *kernel).swapaxes(1, 2)[..., ::-1, ::-1]
+    return np.ascontiguousarray(grouped).reshape(group * per_in, outputs // group, *kernel)
+
+
 # -- cuts and choices -----------------------------------------------------------------------------
 
 
@@ -249,10 +328,6 @@ def _two_axes(x: np.ndarray, y: np.ndarray, weight: np.ndarray, windows: Sequenc
         return x, y, weight, tuple(windows)
     turned, both = flatten_windows(x, windows)
     return turned, flatten_windows(y, windows)[0], flatten_windows(weight, windows)[0], both
-
-
-def _positive(values: np.ndarray) -> None:
-    np.maximum(values, 0, out=values)
 
 
 def _plane_blocks(shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -290,37 +365,3 @@ def _columns(image: np.ndarray, windows: Sequence[Window], out_w: int, a: int, b
     columns = scratch("columns", (rows, b - a), image.dtype)
     fill_columns(image, columns, 0, a, out_w, geo_of(windows))
     return columns.reshape(group, rows // group, b - a)
-
-
-def _forward_by_outputs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
-                        windows: Sequence[Window], group: int, relu: bool) -> None:
-    """Convolve few pixels: all columns once, then output channels (or groups) side by side."""
-    pixels = y.shape[2] * y.shape[3]
-    per_out, geo = weight.shape[0] // group, geo_of(windows)
-    kernel = weight.reshape(group, per_out, -1)
-    rows = group * kernel.shape[2]
-    if group > 1:
-        blocks = [(a, b, 0, per_out) for a, b in chunks(group, -(-group // WANTED_TASKS))]
-    else:
-        blocks = [(0, 1, a, b) for a, b in chunks(per_out, max(8, -(-per_out // WANTED_TASKS)))]
-    filling = chunks(rows, max(16, -(-rows // WANTED_TASKS)))
-    for n in range(len(x)):
-        if is_pointwise(windows):
-            columns = x[n].reshape(rows, pixels)
-        else:
-            columns = np.empty((rows, pixels), x.dtype)
-            parallel(lambda i, n=n, columns=columns: fill_columns(
-                x[n], columns[filling[i][0] : filling[i][1]], filling[i][0], 0, y.shape[3], geo), len(filling))
-        grouped = columns.reshape(group, -1, pixels)
-        out = y[n].reshape(group, per_out, pixels)
-
-        def work(i: int, grouped=grouped, out=out) -> None:
-            g, h, a, b = blocks[i]
-            target = out[g:h, a:b]
-            np.matmul(kernel[g:h, a:b], grouped[g:h], out=target)
-            if bias is not None:
-                target += bias.reshape(group, per_out, 1)[g:h, a:b]
-            if relu:
-                _positive(target)
-
-        parallel(work, len(blocks))

@@ -7,9 +7,13 @@ inside a row of W pixels are ``ceil(-d/stride) <= o < ceil((W-d)/stride)`` with 
 
 from __future__ import annotations
 
-from atrouscaffe.runtime.jit import jit
+import numpy as np
 
-__all__ = ["add_columns", "direct_adjoint", "direct_forward", "direct_weight", "fill_columns"]
+from atrouscaffe.runtime.jit import jit
+from atrouscaffe.runtime.vector_cpu import fill, load, memory, peek, poke, store
+
+__all__ = ["add_columns", "direct_adjoint", "direct_forward", "direct_weight", "fill_columns",
+           "sample_holes"]
 
 
 @jit(inline="always")
@@ -60,6 +64,67 @@ def fill_columns(image, columns, row0, pixel0, out_w, geo):
             else:
                 for x in range(inner.size):
                     inner[x] = source[x * stride_w]
+
+
+@jit
+def sample_holes(images, at, shape, k0, k1, pixel0, pixels, out_w, geo, target, ld):
+    """Write rows [k0, k1) of the column matrix, ordered (tap, channel), for a run of output pixels.
+
+    This is the hole algorithm's im2col in the form that the matrix kernel reads: row k of `target`, `ld` apart, holds
+    `pixels` numbers, and up to 15 more are written over.
+
+    Parameters
+    ----------
+    images : float32 array, flat
+    at : int
+        Where channel 0 begins.
+    shape : (channels, height, width)
+    """
+    _, kernel_w, stride_h, stride_w, pad_h, pad_w, hole_h, hole_w = geo
+    channels, height, width = shape
+    source, goal, total = memory(images), memory(target), images.size
+    k = k0
+    while k < k1:
+        tap, c0 = k // channels, k % channels
+        c1 = min(channels, c0 + k1 - k)
+        dy, dx = (tap // kernel_w) * hole_h - pad_h, (tap % kernel_w) * hole_w - pad_w
+        pixel = pixel0
+        while pixel < pixel0 + pixels:
+            oy = pixel // out_w
+            x0 = pixel - oy * out_w
+            x1 = min(out_w, x0 + pixel0 + pixels - pixel)
+            iy = oy * stride_h + dy
+            low, high = _span(dx, stride_w, width, x0, x1)
+            if iy < 0 or iy >= height or low == high:
+                low = high = x1
+            for c in range(c0, c1):
+                to = (k - k0 + c - c0) * ld + pixel - pixel0 - x0
+                _clear(goal, to + x0, low - x0)
+                if low < high:
+                    place = at + (c * height + iy) * width + low * stride_w + dx
+                    _copy(source, place, total, stride_w, goal, to + low, high - low)
+                    _clear(goal, to + high, x1 - high)
+            pixel += x1 - x0
+        k += c1 - c0
+
+
+@jit(inline="always")
+def _clear(target, to, count):
+    """Write zeros, up to 15 more than `count`."""
+    zeros = fill(np.float32(0), 16)
+    for x in range(0, count, 16):
+        store(target, to + x, zeros)
+
+
+@jit(inline="always")
+def _copy(source, at, total, stride, target, to, count):
+    """Copy `count` numbers, `stride` apart in the source, which has `total`; up to 15 more are written."""
+    if stride == 1 and at + count + 15 <= total:
+        for x in range(0, count, 16):
+            store(target, to + x, load(source, at + x, 16))
+    else:
+        for x in range(count):
+            poke(target, to + x, peek(source, at + x * stride))
 
 
 @jit

@@ -26,6 +26,10 @@ class CpuBackend:
         ``"fp32"``.
     packs : bool
         Whether blobs may hold packed values (`atrouscaffe.ops.packed`); never on this device.
+    engine : str or None
+        The way that convolutions take (`atrouscaffe.ops.conv.ENGINES`); None chooses for each.
+    epoch : int
+        Counts changes of parameters; what was derived from them (`Blob.derived`) is made anew after one.
     """
 
     name = "cpu"
@@ -33,6 +37,10 @@ class CpuBackend:
     precision = "fp32"
     packs = False
     planned_bytes = 0
+
+    def __init__(self, engine: str | None = None) -> None:
+        self.engine = engine
+        self.epoch = 0
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which work for this device is done."""
@@ -62,7 +70,8 @@ class CpuBackend:
         return None
 
     def parameters_changed(self) -> None:
-        """Say that values of parameters have changed; nothing is derived from them on this device."""
+        """Say that values of parameters have changed: what was derived from them is made anew (`Blob.derived`)."""
+        self.epoch += 1
 
     def shares_parameters(self, other: Any) -> None:
         """Say that two nets use the same parameters; nothing is derived from them on this device."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ class _Memory:
         self.device: Any = None
         self.mirror: np.ndarray | None = None
         self.ahead = False  # the mirror was handed out after the device
+        self.shown = False  # somebody outside may hold the array and write to it at any time
+        self.derived: dict[Any, Any] = {}
+        self.derived_from: Any = None
+        self.lock = threading.Lock()
 
     def reserve(self, count: int) -> None:
         """Make room for `count` elements; what the buffer held is kept."""
@@ -169,7 +174,34 @@ class Blob:
     @property
     def data(self) -> np.ndarray:
         """Values as a writable NumPy array of `shape`."""
+        self._values.shown = True
         return self.array if self._on_host else self._values.on_host(self.count, True).reshape(self._shape)
+
+    def derived(self, key: Any, make: Callable[[], Any], watched: bool = False) -> Any:
+        """Return what `make` returns, kept under `key` until the values change (weights packed for a kernel).
+
+        Changes are known from the backend (`parameters_changed`); where `data` was handed out, or with `watched`, the
+        values themselves are looked at each time.
+
+        Parameters
+        ----------
+        key : hashable
+        make : callable
+            Must depend on the values of this blob alone.
+        watched : bool
+        """
+        from atrouscaffe.runtime.fingerprint import fingerprint
+
+        memory = self._values
+        with memory.lock:
+            mark = fingerprint(self.array) if watched or memory.shown else None
+            state = (self.backend.epoch, id(memory.device), self._shape, mark)
+            if state != memory.derived_from:
+                memory.derived.clear()
+                memory.derived_from = state
+            if key not in memory.derived:
+                memory.derived[key] = make()
+            return memory.derived[key]
 
     @property
     def diff(self) -> np.ndarray:

@@ -164,6 +164,8 @@ class CudaBackend:
         The device is missing or not usable: no CuPy, no driver, no device, too old.
     """
 
+    engine = None
+
     def __init__(self, index: int = 0, precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -19,8 +19,9 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-__all__ = ["Vector", "add", "div", "exp", "fill", "less", "load", "maximum", "memory", "memory_at", "minimum",
-           "mul", "muladd", "nan_flags", "part", "peek", "poke", "prefetch", "rint", "store", "sub", "turn", "widest"]
+__all__ = ["Vector", "acted", "activation", "add", "address_of", "div", "exp", "fill", "less", "load", "maximum",
+           "memory", "memory_at", "minimum", "mul", "muladd", "nan_flags", "part", "peek", "poke", "prefetch", "rint",
+           "store", "sub", "turn", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -79,7 +80,7 @@ def _call(builder, name, *args):
     return builder.call(function, args)
 
 
-def _address(context, builder, array_type, array, offset):
+def address_of(context, builder, array_type, array, offset):
     """Return the address of element `offset` of a contiguous array or of memory."""
     if isinstance(array_type, types.CPointer):
         return builder.gep(array, [offset])
@@ -102,7 +103,7 @@ def load(typingctx, array, offset, lanes):
     result = Vector(lanes.literal_value, array.dtype)
 
     def code(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1])
+        address = address_of(context, builder, signature.args[0], args[0], args[1])
         return _pack(builder, [builder.load(pointer, align=array.dtype.bitwidth // 8)
                                for pointer, _ in _part_addresses(builder, address, result.part_types)])
 
@@ -114,7 +115,7 @@ def store(typingctx, array, offset, vector):
     """Write `vector` to `array` from `offset` on."""
 
     def code(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1])
+        address = address_of(context, builder, signature.args[0], args[0], args[1])
         parts = _parts(builder, args[2])
         for pointer, i in _part_addresses(builder, address, vector.part_types):
             builder.store(parts[i], pointer, align=array.dtype.bitwidth // 8)
@@ -128,7 +129,7 @@ def peek(typingctx, array, offset):
     """Return one element, without the test for a negative index."""
 
     def code(context, builder, signature, args):
-        return builder.load(_address(context, builder, signature.args[0], *args))
+        return builder.load(address_of(context, builder, signature.args[0], *args))
 
     return array.dtype(array, types.intp), code
 
@@ -138,7 +139,7 @@ def poke(typingctx, array, offset, value):
     """Write one element, without the test for a negative index."""
 
     def code(context, builder, signature, args):
-        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1]))
+        builder.store(args[2], address_of(context, builder, signature.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), code
@@ -184,7 +185,7 @@ def prefetch(typingctx, array, offset):
     """Ask for the cache line of an element that will be read soon; it need not exist."""
 
     def code(context, builder, signature, args):
-        pointer = builder.bitcast(_address(context, builder, signature.args[0], *args), ir.IntType(8).as_pointer())
+        pointer = builder.bitcast(address_of(context, builder, signature.args[0], *args), ir.IntType(8).as_pointer())
         function_type = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
         function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
         builder.call(function, [pointer, _INDEX(0), _INDEX(3), _INDEX(1)])  # read, keep it close, data
@@ -251,6 +252,25 @@ def minimum(typingctx, a, b):
     return a(a, b), _each(lambda builder, x, y: builder.select(builder.fcmp_ordered("<", x, y), x, y))
 
 
+def activation(builder, value, slope, cap, positive):
+    """Emit `acted` for LLVM vectors; `positive` is one bit."""
+    zero = _constant(value.type, 0.0)
+    below = builder.select(positive, zero, builder.fmul(value, slope))
+    value = builder.select(builder.fcmp_ordered("<", value, zero), below, value)
+    return builder.select(builder.fcmp_ordered(">", value, cap), cap, value)
+
+
+@intrinsic
+def acted(typingctx, value, slope, cap, positive):
+    """Return values below 0 times `slope`, or 0 where `positive`, and none above `cap`; NaN stays."""
+
+    def code(context, builder, signature, args):
+        vectors = [_parts(builder, arg) for arg in args[:3]]
+        return _pack(builder, [activation(builder, *parts, args[3]) for parts in zip(*vectors)])
+
+    return value(value, slope, cap, types.boolean), code
+
+
 @intrinsic
 def less(typingctx, a, b):
     """Return 1 where a < b, else 0."""
@@ -282,7 +302,7 @@ def turn(typingctx, source, at, step, target, to, stride):
         rows = []
         for r in range(8):
             offset = builder.add(args[1], builder.mul(args[2], ir.Constant(number, r)))
-            address = _address(context, builder, signature.args[0], args[0], offset)
+            address = address_of(context, builder, signature.args[0], args[0], offset)
             rows.append(builder.load(builder.bitcast(address, kind.as_pointer()), align=align))
         for s in (4, 2, 1):  # swap the blocks of s by s beside the diagonal
             first = ir.Constant(ir.VectorType(_INDEX, 8), [8 + n - s if n & s else n for n in range(8)])
@@ -293,7 +313,7 @@ def turn(typingctx, source, at, step, target, to, stride):
                     rows[r], rows[r + s] = builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second)
         for r in range(8):
             offset = builder.add(args[4], builder.mul(args[5], ir.Constant(number, r)))
-            address = _address(context, builder, signature.args[3], args[3], offset)
+            address = address_of(context, builder, signature.args[3], args[3], offset)
             builder.store(rows[r], builder.bitcast(address, kind.as_pointer()), align=align)
         return context.get_dummy_value()
 

@@ -9,6 +9,7 @@ from atrouscaffe.errors import DeviceError
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import conv_cuda
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
+from atrouscaffe.ops.finish import RELU
 from atrouscaffe.ops.im2col import col2im, im2col
 from atrouscaffe.runtime.backend import get_backend
 from tests.ops.on_device import compare, devices
@@ -68,7 +69,7 @@ def test_relu_behind_a_convolution_when_a_sum_is_infinite_or_nan_then_as_on_the_
     bias = np.array([-np.inf, np.inf, np.nan, -90, 7], np.float32)
 
     def work(x, weight, bias, y):
-        conv_forward(x, weight, bias, y, (Window(1), Window(1)), group, relu=True)
+        conv_forward(x, weight, bias, y, (Window(1), Window(1)), group, RELU)
 
     compare(device, work, x, weight, bias, x * np.nan)
 

@@ -8,6 +8,7 @@ import pytest
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.conv import conv_forward, conv_transpose, conv_weight_gradient, is_direct
 from atrouscaffe.ops.depthwise_cuda import depthwise_forward
+from atrouscaffe.ops.finish import PLAIN, RELU
 from tests.ops.on_device import compare, devices, run
 
 pytestmark = devices
@@ -50,7 +51,7 @@ def test_relu_keeps_what_is_above_zero(device):
     def work(relu):
         return lambda x, weight, bias, y: depthwise_forward(x, weight, bias, y, windows, group, relu)
 
-    plain, positive = (run(device, work(relu), (x, weight, bias, y))[3] for relu in (False, True))
+    plain, positive = (run(device, work(relu), (x, weight, bias, y))[3] for relu in (PLAIN, RELU))
     np.testing.assert_array_equal(positive, np.maximum(plain, 0))
 
 

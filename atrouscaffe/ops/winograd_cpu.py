@@ -1,0 +1,334 @@
+"""Compiled transforms of Winograd's convolution F(4x4, 3x3), vectors over 16 tiles of a row.
+
+A tile of 4 by 4 outputs reads 6 by 6 inputs d: ``y = A' ((G g G') * (B' d B)) A`` (Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", CVPR 2016), with the points 0, a, -a, b, -b and
+infinity. ``a = 5/8, b = 3/2`` keep float32's error several times below that of the usual 1 and 2
+(Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution", 2020).
+
+Where a convolution has hole d, its outputs (y, x) with the same ``y mod d, x mod d`` read inputs that are
+d apart as well: d*d sub-grids, each an ordinary 3x3 convolution. A row of ``rows`` is a line of tiles of one
+sub-grid, 13 numbers: image; first input row and column; first output row and column; tiles; number of the first
+tile; outputs along it; its inputs [low, high) of a line that lie inside the image; its lines [top, bottom) that
+do; lines of outputs (`atrouscaffe.ops.winograd.tile_rows`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from atrouscaffe.runtime.jit import jit
+from atrouscaffe.runtime.vector_cpu import activation, address_of, load, memory, part, peek, poke, store
+
+__all__ = ["LANES", "TILE", "WINDOW", "A", "B", "gather_tiles", "spread_tiles", "transform_weights"]
+
+LANES = 16
+TILE, WINDOW = 4, 6
+A, B = 0.625, 1.5
+_A2, _B2 = A * A, B * B
+_KIND = ir.VectorType(ir.FloatType(), LANES)
+_SIZE, _INT = ir.IntType(64), ir.IntType(32)
+_ORDER = tuple(range(LANES))
+
+
+class _Lanes:
+    """Arithmetic on vectors of 16 numbers while code is emitted."""
+
+    def __init__(self, builder) -> None:
+        self.builder = builder
+
+    def load(self, address, offset):
+        return self.builder.load(self._place(address, offset), align=4)
+
+    def store(self, value, address, offset):
+        self.builder.store(value, self._place(address, offset), align=4)
+
+    def _place(self, address, offset):
+        offset = _SIZE(offset) if isinstance(offset, int) else offset
+        return self.builder.bitcast(self.builder.gep(address, [offset]), _KIND.as_pointer())
+
+    def pick(self, first, second, lanes):
+        """Return the lanes (16 to 31 are those of `second`) of two vectors."""
+        return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_INT, LANES), list(lanes)))
+
+    def add(self, x, y):
+        return self.builder.fadd(x, y)
+
+    def sub(self, x, y):
+        return self.builder.fsub(x, y)
+
+    def times(self, x, factor, plus=None):
+        """Return ``x * factor + plus``."""
+        constant = ir.Constant(_KIND, [factor] * LANES)
+        product = self.builder.fmul(x, constant, flags=("contract",))
+        return product if plus is None else self.builder.fadd(product, plus, flags=("contract",))
+
+
+_EVEN, _ODD = range(0, 2 * LANES, 2), range(1, 2 * LANES, 2)
+
+
+def _columns(lanes, line, offset):
+    """Return the 6 columns of 16 tiles that begin at `offset` of a line: each tile reads 4 on and 2 of the next."""
+    parts = [lanes.load(line, offset + LANES * i) for i in range(TILE)]
+    following = lanes.load(line, offset + LANES * TILE)
+    even = [lanes.pick(parts[i], parts[i + 1], _EVEN) for i in (0, 2)]
+    odd = [lanes.pick(parts[i], parts[i + 1], _ODD) for i in (0, 2)]
+    columns = [lanes.pick(*half, order) for order in (_EVEN, _ODD) for half in (even, odd)]
+    return columns + [lanes.pick(columns[i], following, [*_ORDER[1:], LANES + i]) for i in (0, 1)]
+
+
+_LOW = [LANES * (n % 2) + n // 2 for n in range(LANES)]
+_PAIRS = [LANES * (n // 2 % 2) + n // 4 * 2 + n % 2 for n in range(LANES)]
+
+
+def _interleaved(lanes, columns):
+    """Return 64 outputs of which each vector holds every fourth, in order."""
+    found = []
+    for half in (0, LANES // 2):
+        first, second = (lanes.pick(*columns[i:i + 2], [n + half for n in _LOW]) for i in (0, 2))
+        found += [lanes.pick(first, second, [n + quarter for n in _PAIRS]) for quarter in (0, LANES // 2)]
+    return found
+
+
+def _to_points(lanes, d):
+    """Return B' d: 6 values at the 6 points."""
+    e1, e2 = lanes.times(d[2], -_B2, d[4]), lanes.times(d[2], -_A2, d[4])
+    o1 = lanes.times(d[3], A, lanes.times(d[1], -A * _B2))
+    o2 = lanes.times(d[3], B, lanes.times(d[1], -B * _A2))
+    first = lanes.times(d[0], _A2 * _B2, lanes.times(d[2], -(_A2 + _B2), d[4]))
+    last = lanes.times(d[1], _A2 * _B2, lanes.times(d[3], -(_A2 + _B2), d[5]))
+    return [first, lanes.add(e1, o1), lanes.sub(e1, o1), lanes.add(e2, o2), lanes.sub(e2, o2), last]
+
+
+def _from_points(lanes, m):
+    """Return A' m: 4 outputs of the values at the 6 points."""
+    s1, d1, s2, d2 = lanes.add(m[1], m[2]), lanes.sub(m[1], m[2]), lanes.add(m[3], m[4]), lanes.sub(m[3], m[4])
+    return [lanes.add(lanes.add(m[0], s1), s2), lanes.times(d1, A, lanes.times(d2, B)),
+            lanes.times(s1, _A2, lanes.times(s2, _B2)),
+            lanes.times(d1, A * _A2, lanes.times(d2, B * _B2, m[5]))]
+
+
+@intrinsic(prefer_literal=True)
+def _tiles_in(typingctx, across, line, step, hole, target, at, stride):
+    """Write B' d B of 16 tiles, whose 6 rows are `step` apart, to 36 places of `target` that are `stride` apart.
+
+    The tiles follow one another along the line, or (`across`) the lanes are the sub-grids of a large hole, whose
+    columns are `hole` apart.
+    """
+
+    def code(context, builder, signature, args):
+        lanes, rows = _Lanes(builder), []
+        for i in range(WINDOW):
+            row = address_of(context, builder, signature.args[1], args[1], builder.mul(args[2], _SIZE(i)))
+            columns = ([lanes.load(row, builder.mul(args[3], _SIZE(j))) for j in range(WINDOW)] if across.literal_value
+                       else _columns(lanes, row, 0))
+            rows.append(_to_points(lanes, columns))
+        out = address_of(context, builder, signature.args[4], args[4], args[5])
+        for j in range(WINDOW):
+            for i, value in enumerate(_to_points(lanes, [row[j] for row in rows])):
+                lanes.store(value, out, builder.mul(args[6], _SIZE(i * WINDOW + j)))
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(across, line, size, size, target, size, size), code
+
+
+@intrinsic(prefer_literal=True)
+def _tiles_out(typingctx, across, source, at, stride, line, step, hole, shift, slope, cap, act):
+    """Write act(A' m A + shift) of 16 tiles to 4 rows, `step` apart, of 64 outputs, or (`across`) of 4 `hole` outputs.
+
+    There the lanes beyond the hole are written over, or lie behind the last ones.
+    """
+
+    def code(context, builder, signature, args):
+        lanes = _Lanes(builder)
+        place = address_of(context, builder, signature.args[1], args[1], args[2])
+        target = address_of(context, builder, signature.args[4], args[4], _SIZE(0))
+
+        def splat(number):
+            one = builder.insert_element(ir.Constant(_KIND, ir.Undefined), number, _INT(0))
+            return lanes.pick(one, one, [0] * LANES)
+
+        shift, slope, cap = splat(args[7]), splat(args[8]), splat(args[9])
+        acts, positive = (builder.icmp_signed("==" if n else "!=", args[10], _SIZE(n)) for n in (0, 1))
+        columns = [_from_points(lanes, [lanes.load(place, builder.mul(args[3], _SIZE(i * WINDOW + j)))
+                                        for i in range(WINDOW)]) for j in range(WINDOW)]
+        rows = []
+        for i in range(TILE):
+            row = []
+            for value in _from_points(lanes, [column[i] for column in columns]):
+                value = lanes.add(value, shift)
+                row.append(builder.select(acts, activation(builder, value, slope, cap, positive), value))
+            rows.append(row)
+        for i, row in enumerate(rows):
+            start = builder.gep(target, [builder.mul(args[5], _SIZE(i))])
+            if across.literal_value:
+                for j, value in enumerate(row):
+                    lanes.store(value, start, builder.mul(args[6], _SIZE(j)))
+            else:
+                for j, value in enumerate(_interleaved(lanes, row)):
+                    lanes.store(value, start, LANES * j)
+        return context.get_dummy_value()
+
+    size, one = types.intp, types.float32
+    return types.void(across, source, size, size, line, size, size, one, one, one, size), code
+
+
+@jit(inline="always")
+def _copy(source, at, hole, target, to, count):
+    """Copy `count` numbers, `hole` apart in the source."""
+    if hole == 1:
+        whole = count // 16 * 16
+        for x in range(0, whole, 16):
+            store(target, to + x, load(source, at + x, 16))
+        for x in range(whole, count):
+            poke(target, to + x, peek(source, at + x))
+    else:
+        for x in range(count):
+            poke(target, to + x, peek(source, at + x * hole))
+
+
+@jit(inline="always")
+def _clear(target, to, count):
+    zero = np.float32(0)
+    for x in range(count):
+        poke(target, to + x, zero)
+
+
+@jit
+def gather_tiles(images, shape, rows, first, last, c0, c1, hole, across, tiles, at_tiles, ldt, stride, lines):
+    """Write B' d B of channels [c0, c1) of the tile rows [first, last).
+
+    Parameters
+    ----------
+    images : float32 array, flat
+    shape : (channels, height, width)
+    rows : (R, 13) int64
+    hole : int
+    tiles : float32 array
+        Value p of tile t of channel c lies at ``at_tiles + p * stride + c * ldt + t``; t counts from the first tile
+        of row `first`.
+    lines : float32 array
+        Scratch of 6 lines of ``lines.size // 6``, at least the longest row's pixels, rounded up to tiles of 16, and 16.
+    """
+    channels, height, width = shape
+    step = lines.size // 6
+    source, target, pixels = memory(lines), memory(tiles), memory(images)
+    start, apart = rows[first, 6], 1 if across else hole
+    for c in range(c0, c1):
+        for r in range(first, last):
+            count, low, high, top, bottom = rows[r, 5], rows[r, 8], rows[r, 9], rows[r, 10], rows[r, 11]
+            length = 6 * hole if across else 4 * count + 2
+            corner = ((rows[r, 0] * channels + c) * height + rows[r, 1]) * width + rows[r, 2] + low * apart
+            for i in range(6):
+                if top <= i < bottom:
+                    _clear(source, i * step, low)
+                    _copy(pixels, corner + i * hole * width, apart, source, i * step + low, high - low)
+                    _clear(source, i * step + high, length - high)
+                else:
+                    _clear(source, i * step, length)
+            for t in range(0, count, 16):
+                place = at_tiles + c * ldt + rows[r, 6] - start + t
+                if across:
+                    _tiles_in(True, part(source, t), step, hole, target, place, stride)
+                else:
+                    _tiles_in(False, part(source, 4 * t), step, hole, target, place, stride)
+
+
+@jit
+def spread_tiles(tiles, at_tiles, ldt, stride, m0, m1, rows, first, last, hole, across, out, shape, bias, slope, cap,
+                 act, lines):
+    """Write act(A' m A + bias) of outputs [m0, m1) of the tile rows [first, last).
+
+    Parameters
+    ----------
+    tiles : float32 array
+        Value p of tile t of output m lies at ``at_tiles + p * stride + (m - m0) * ldt + t``.
+    out : float32 array, flat
+    shape : (outputs, height, width)
+    bias, slope : (outputs,) float32
+    cap : float32
+    act : int
+        0: none; 1: 0 for values below 0, and no more than `cap`; 2: there the value times `slope`.
+    lines : float32 array
+        Scratch of 4 lines: of 64, or where `across` of 4 times the hole, rounded up to 16, and 16.
+    """
+    outputs, height, width = shape
+    step = lines.size // 4
+    source, buffer, target = memory(tiles), memory(lines), memory(out)
+    start, apart = rows[first, 6], 1 if across else hole
+    for m in range(m0, m1):
+        for r in range(first, last):
+            corner = ((rows[r, 0] * outputs + m) * height + rows[r, 3]) * width + rows[r, 4]
+            length, high = rows[r, 7], rows[r, 12]
+            for t in range((rows[r, 5] - 1) // 16 * 16, -16, -16):  # earlier lanes write over those beyond a hole
+                place = at_tiles + (m - m0) * ldt + rows[r, 6] - start + t
+                if across:
+                    _tiles_out(True, source, place, stride, part(buffer, t), step, hole, bias[m], slope[m], cap, act)
+                    continue
+                count, at = min(64, length - 4 * t), corner + 4 * t * apart
+                if hole == 1 and count == 64 and high == 4:
+                    _tiles_out(False, source, place, stride, part(target, at), width, 1, bias[m], slope[m], cap, act)
+                    continue
+                _tiles_out(False, source, place, stride, buffer, step, 1, bias[m], slope[m], cap, act)
+                for i in range(high):
+                    for x in range(count):
+                        poke(target, at + i * hole * width + x * apart, peek(buffer, step * i + x))
+            if across:
+                for i in range(high):
+                    _copy(buffer, step * i, 1, target, corner + i * hole * width, length)
+
+
+@jit(inline="always")
+def _tap_points(g0, g1, g2):
+    """Return G g: the polynomial of three taps at the 6 points, each divided by its distances from the others."""
+    near, far = 0.5 / (_A2 * (_A2 - _B2)), 0.5 / (_B2 * (_B2 - _A2))
+    even_a, odd_a = near * (g0 + _A2 * g2), near * A * g1
+    even_b, odd_b = far * (g0 + _B2 * g2), far * B * g1
+    return g0 / (_A2 * _B2), even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, 1.0 * g2
+
+
+@jit(inline="always")
+def _put(panels, place, stride, g0, g1, g2):
+    """Write the 6 points of three taps to places that are `stride` apart."""
+    points = _tap_points(g0, g1, g2)
+    for x in range(6):
+        panels[place + x * stride] = points[x]
+
+
+@jit
+def transform_weights(weight, begin, steps, channels, blocks, first, last, panels, stride):
+    """Write G g G' of the blocks of rows [first, last) into 36 packed panels, `stride` apart.
+
+    Parameters
+    ----------
+    weight : float32 array, flat
+    begin : int
+        Where tap (0, 0) of the first output and channel lies.
+    steps : (int, int, int, int)
+        From one output, channel, tap row and tap column to the next; negative where taps go backwards, as those of
+        the data gradient do.
+    channels : int
+    blocks : (B, 3) int64
+        As for `atrouscaffe.ops.product_cpu.multiply`.
+    panels : float32 array, flat, written
+    """
+    m_step, c_step, y_step, x_step = steps
+    for i in range(first, last):
+        row, height, real = blocks[i, 0], blocks[i, 1], blocks[i, 2]
+        for c in range(channels):
+            for r in range(height):
+                place = row * channels + c * height + r
+                if r >= real:
+                    for p in range(36):
+                        panels[p * stride + place] = 0
+                    continue
+                g = begin + (row + r) * m_step + c * c_step
+                h, k = g + y_step, g + 2 * y_step
+                left = _tap_points(weight[g], weight[h], weight[k])
+                middle = _tap_points(weight[g + x_step], weight[h + x_step], weight[k + x_step])
+                right = _tap_points(weight[g + 2 * x_step], weight[h + 2 * x_step], weight[k + 2 * x_step])
+                for y in range(6):
+                    _put(panels, place + 6 * y * stride, stride, left[y], middle[y], right[y])
