@@ -49,7 +49,8 @@ class LmdbReader:
             file = file / "data.mdb"
             if not file.exists():
                 kind = "a LevelDB" if any(file.parent.glob("*.ldb")) or (file.parent / "CURRENT").exists() else "no"
-                raise FileMissingError(f"expected a folder with data.mdb, got {kind} database", str(path))
+                hint = "; say backend: LEVELDB, or nothing" if kind == "a LevelDB" else ""
+                raise FileMissingError(f"expected a folder with data.mdb, got {kind} database{hint}", str(path))
         self.path = str(file)
         try:
             if not file.is_file():

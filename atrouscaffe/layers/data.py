@@ -8,6 +8,7 @@ import numpy as np
 
 from atrouscaffe.data.header import read_header
 from atrouscaffe.data.image import decode_image
+from atrouscaffe.data.leveldb_reader import LevelDbReader
 from atrouscaffe.data.lmdb_reader import LmdbReader
 from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
 from atrouscaffe.formats.datum import Datum, parse_datum
@@ -17,12 +18,12 @@ from atrouscaffe.layers.batches import BatchLayer
 
 @register
 class Data(BatchLayer):
-    """Reads Datum records from LMDB in the order of their keys (``data_layer.cpp``).
+    """Reads Datum records from LevelDB or LMDB in the order of their keys (``data_layer.cpp``).
 
     Records are raw bytes, floats, or encoded pictures, which keep their own channels unless
     ``force_color``, ``force_gray`` or ``force_encoded_color`` say otherwise. The database is only
-    read, and not locked. LEVELDB, Caffe's default, is refused: ``convert_imageset -backend lmdb``,
-    or a list of images with ImageData, replaces it.
+    read, and not locked. LEVELDB is the default, as in Caffe; it needs two packages
+    (``pip install 'atrouscaffe[leveldb]'``).
     """
 
     type = "Data"
@@ -35,9 +36,6 @@ class Data(BatchLayer):
         p, t = self.p, self.spec.fields.transform_param
         if not p.source:
             raise LayerError("data_param: expected a source (a database), got none")
-        if p.backend != "LMDB":
-            raise LayerError("backend LEVELDB (the default where none is given) is not supported; expected backend: "
-                             "LMDB; convert the database to LMDB, or read its images with ImageData")
         if t.force_color and t.force_gray:
             raise LayerError("transform_param: expected force_color or force_gray, got both")
         self.batch_size = self.want_batch(p.batch_size)
@@ -46,17 +44,18 @@ class Data(BatchLayer):
         if self._transform.scale_factors:
             raise LayerError("scale_factors: only ImageSegData scales at random")
         self._gray = True if t.force_gray else False if t.force_color or p.force_encoded_color else None
-        self._reader: LmdbReader | None = None
+        self._reader: LmdbReader | LevelDbReader | None = None
 
     def open(self) -> None:
         """Open the database, read the mean picture."""
         self._transform = self.transform(self.mean_image())
         self.reader()
 
-    def reader(self) -> LmdbReader:
+    def reader(self) -> LmdbReader | LevelDbReader:
         """Return the open database."""
         if self._reader is None:
-            self._reader = LmdbReader(self.env.paths.resolve(self.p.source, "source"))
+            kind = LmdbReader if self.p.backend == "LMDB" else LevelDbReader
+            self._reader = kind(self.env.paths.resolve(self.p.source, "source"))
             if not len(self._reader):
                 raise DataError("the database has no records", self._reader.path)
         return self._reader

@@ -74,7 +74,7 @@ def test_missing_packages_are_named_and_hide_no_other(missing) -> None:
     for area, name, remedy in missing.values():
         assert found[area, name]["state"] == "absent" and remedy in found[area, name]["remedy"]
     assert "numpy" in missing or found["files", "Pillow"]["state"] == "ok"
-    assert len(found) == 21
+    assert len(found) == 23
 
 
 def test_a_package_that_breaks_while_it_is_imported_is_a_finding(tmp_path) -> None:

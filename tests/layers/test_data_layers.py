@@ -175,7 +175,6 @@ def test_files_outside_are_refused_unless_allowed(folder, tmp_path_factory):
     ("ImageData", 'image_data_param { source: "list.txt" new_height: 5 }', "new_height and new_width"),
     ("ImageData", 'transform_param { scale_factors: 2 } image_data_param { source: "list.txt" }', "scale_factors"),
     ("ImageData", 'image_data_param { source: "list.txt" batch_size: 0 }', "batch_size"),
-    ("Data", 'data_param { source: "db" batch_size: 1 }', "LEVELDB"),
     ("Data", 'data_param { source: "db" backend: LMDB batch_size: 1 } transform_param { force_color: true '
              'force_gray: true }', "force_color or force_gray"),
     ("WindowData", 'window_data_param { source: "w" }', "crop_size"),
@@ -501,3 +500,32 @@ def test_bad_images_are_passed_over_only_when_asked(bad, tmp_path, monkeypatch, 
     with pytest.raises(DataError, match="none of 1 lines"):
         Net(text.replace("PIXEL batch_size: 3 }", "PIXEL batch_size: 3 } transform_param { crop_size: 5 }"), TRAIN,
             skip_bad_images=True).forward()
+
+
+@pytest.mark.parametrize("backend", ["", "backend: LEVELDB"])
+def test_data_layer_reads_leveldb_where_no_backend_is_named(folder, backend, device):
+    plyvel = pytest.importorskip("plyvel", reason="needs the package plyvel (Python 3.11 or 3.12) to write a database")
+    from atrouscaffe.formats.datum import serialize_datum
+
+    pictures = np.random.default_rng(2).integers(0, 256, (3, 3, 4, 5), np.uint8)
+    db = plyvel.DB("db", create_if_missing=True)
+    for i, picture in enumerate(pictures):
+        db.put(b"%08d" % i, serialize_datum(picture, 4 + i))
+    db.close()
+    net = Net(f'''layer {{ name: "d" type: "Data" top: "data" top: "label" transform_param {{ mean_value: 7 }}
+        data_param {{ source: "db" batch_size: 2 {backend} }} }}''', TEST, device=device)
+    for rows in ((0, 1), (2, 0)):
+        out = net.forward()
+        assert np.array_equal(out["data"], pictures[list(rows)] - np.float32(7))
+        assert out["label"].tolist() == [4 + i for i in rows]
+
+
+def test_databases_of_the_other_backend_are_told(folder):
+    (folder / "db").mkdir()
+    (folder / "db" / "CURRENT").write_text("MANIFEST-000001\n")
+    text = 'layer {{ name: "d" type: "Data" top: "data" data_param {{ source: "db" batch_size: 1 {} }} }}'
+    with pytest.raises(FileMissingError, match="LEVELDB"):
+        Net(text.format("backend: LMDB"), TEST).forward()
+    (folder / "db" / "CURRENT").rename(folder / "db" / "data.mdb")
+    with pytest.raises(FileMissingError, match="backend: LMDB"):
+        Net(text.format(""), TEST).forward()
