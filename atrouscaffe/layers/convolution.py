@@ -91,7 +91,8 @@ class Convolution(Layer):
         for i, (below, above) in enumerate(zip(bottom, top)):
             dy = conv_images(self, above.grad)
             if ctx.param_propagate[0]:
-                conv_weight_gradient(conv_images(self, below.array), dy, params[0].grad, windows, self.p.group)
+                conv_weight_gradient(conv_images(self, below.array), dy, params[0].grad, windows, self.p.group,
+                                     engine=ctx.engine)
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:

@@ -30,6 +30,7 @@ from atrouscaffe.ops.finish import PLAIN, RELU, Finish
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.keep import Keep, make_anew
+from atrouscaffe.ops.winograd_gradient import add_weight_gradient
 from atrouscaffe.ops.workspace import TILE_BYTES, scratch
 from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
@@ -45,6 +46,8 @@ LEAST_PIXELS = 64
 GOOD_PIXELS = 256
 MOST_TILE_BYTES = 2**24
 ROW_BLOCK = 256
+LEAST_CHANNELS = 16
+"""Below this many channels or outputs the gradient's operands fill their panels too badly."""
 
 
 def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
@@ -203,7 +206,7 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
 
 
 def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, windows: Sequence[Window],
-                         group: int = 1) -> None:
+                         group: int = 1, *, engine: str | None = None) -> None:
     """Add the gradient of `conv_forward`'s weight to `dweight`.
 
     Each task owns some rows of the column matrix (some channels and taps) and goes through images
@@ -232,6 +235,10 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
     if is_direct(dweight, dy.shape[1], group):
         blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
         parallel(lambda i: direct_weight(x, dy, dweight, *blocks[i], geo), len(blocks))
+        return
+    if min(x.shape[1], dy.shape[1]) >= LEAST_CHANNELS and choose_way(x.shape, dweight, dy.shape, windows, group,
+                                                                     engine) == "winograd":
+        add_weight_gradient(x, dy, dweight, windows)
         return
     images, taps, pixels = len(x), taps_of(windows), dy.shape[2] * dy.shape[3]
     per_in, per_out = dweight.shape[1], dweight.shape[0] // group

@@ -95,7 +95,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.nd
             sample_holes(source, (n * x.shape[1] + g * per_in) * height * width, (per_in, height, width), a, b, p,
                          q - p, out_w, geo, columns, ld)
             under = None if base is None else (base, at, pixels, 0)
-            product(panels[g], blocks, run, (depth, a, b, 0), (columns, 0, ld, q - p, 0), (target, at, pixels, 0),
+            product(panels[g], blocks, run, (depth, a, b, 0), (columns, 0, ld, q - p, 0, 1), (target, at, pixels, 0),
                     under if a == 0 else (target, at, pixels, 0), *rows,
                     act=-1 if b < depth else finish.act, cap=finish.cap)
 

@@ -69,7 +69,7 @@ _NONE = np.zeros(1, np.float32)
 
 
 def product(panels: np.ndarray, blocks: np.ndarray, span: tuple[int, int], depth: tuple[int, int, int, int],
-            right: tuple[np.ndarray, int, int, int, int], out: tuple[np.ndarray, int, int, int],
+            right: tuple[np.ndarray, int, int, int, int, int], out: tuple[np.ndarray, int, int, int],
             base: tuple[np.ndarray, int, int, int] | None = None, bias: np.ndarray = _NONE, slope: np.ndarray = _NONE,
             act: int = -1, cap: float = float("inf"), points: int = 1) -> None:
     """Multiply packed panels by rows of a right operand; see `atrouscaffe.ops.product_cpu.multiply`.
@@ -81,7 +81,7 @@ def product(panels: np.ndarray, blocks: np.ndarray, span: tuple[int, int], depth
     span : (first, last)
         Blocks.
     depth : (k of a panel, first k, last k, numbers from one product's panels to the next one's)
-    right : (array, place of its first row, from row to row, columns, from product to product)
+    right : (array, place of its first row, from row to row, columns, from product to product, from column to column)
     out : (array, place of row 0, from row to row, from product to product)
     base : like `out`, or None
         What is added.

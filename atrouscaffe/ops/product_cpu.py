@@ -164,9 +164,9 @@ def multiply(blocks, span, a, a_place, b, b_place, c, c_place, base, base_place,
     a_place : (depth, k0, k1, step)
         k in a panel; those that count, [k0, k1), at least one; from one product's panels to the next one's.
     b : float32 array
-    b_place : (at, ld, n, step)
-        Where row k0 begins, from row to row, columns, from product to product. Rows can be read up to the next multiple
-        of 16 columns.
+    b_place : (at, ld, n, step, across)
+        Where row k0 begins, from row to row, columns, from product to product, from column j to the next: 1, or where B
+        lies in panels of `WIDTH` columns their k. Rows can be read up to the next multiple of 16 columns.
     c : float32 array
     c_place : (at, ld, step)
     base : float32 array
@@ -183,7 +183,7 @@ def multiply(blocks, span, a, a_place, b, b_place, c, c_place, base, base_place,
     a_, b_, c_, base_, edge_ = memory(a), memory(b), memory(c), memory(base), memory(edge)
     bias_, slope_ = memory(bias), memory(slope)
     depth, k0, k1, a_step = a_place
-    at_b, ldb, n, b_step = b_place
+    at_b, ldb, n, b_step, across = b_place
     at_c, ldc, c_step = c_place
     at_base, ldbase, base_step, based = base_place
     for p in range(points):
@@ -195,7 +195,7 @@ def multiply(blocks, span, a, a_place, b, b_place, c, c_place, base, base_place,
                 panel = p * a_step + row * depth + k0 * rows
                 if rows == real and columns == vectors * LANES:
                     at = at_c + row * ldc + j
-                    _whole(rows, wide, a_, panel, b_, at_b + j, ldb, k1 - k0, c_, at, ldc, base_,
+                    _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, c_, at, ldc, base_,
                            at_base + row * ldbase + j, ldbase, based)
                     if act >= 0:
                         _finish(c_, at, ldc, rows, vectors, bias_, slope_, row, act, cap)
@@ -204,7 +204,8 @@ def multiply(blocks, span, a, a_place, b, b_place, c, c_place, base, base_place,
                     for r in range(real):
                         for x in range(columns):
                             edge[r * WIDTH + x] = base[at_base + (row + r) * ldbase + j + x]
-                _whole(rows, wide, a_, panel, b_, at_b + j, ldb, k1 - k0, edge_, 0, WIDTH, edge_, 0, WIDTH, based)
+                _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, edge_, 0, WIDTH, edge_, 0, WIDTH,
+                       based)
                 if act >= 0:
                     _finish(edge_, 0, WIDTH, rows, vectors, bias_, slope_, row, act, cap)
                 for r in range(real):

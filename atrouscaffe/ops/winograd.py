@@ -25,7 +25,7 @@ from atrouscaffe.ops.product import DEPTH, aligned, leading, padded_rows, produc
 from atrouscaffe.ops.winograd_cpu import LANES, gather_tiles, spread_tiles, transform_weights
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["counted", "fits", "forward", "tile_rows", "transformed"]
+__all__ = ["counted", "cut_rows", "fits", "forward", "tile_rows", "transformed"]
 
 ACROSS = 8
 """From this hole on, sub-grids lie side by side in the vectors instead of tiles."""
@@ -98,6 +98,16 @@ def _inside(start: int, step: int, count: int, size: int) -> tuple[int, int]:
     return low, max(low, min(count, -(-(size - start) // step)))
 
 
+def cut_rows(rows: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Cut lines of tiles into runs of about `most` tiles, an even number of runs where there are several."""
+    ends = rows[:, 5] + rows[:, 6]
+    count = max(1, -(-int(ends[-1]) // most))
+    count += count % 2 if count > 1 else 0
+    wanted = [int(np.searchsorted(ends, ends[-1] * (i + 1) / count)) + 1 for i in range(count)]
+    cuts = sorted({0, *(min(n, len(ends)) for n in wanted)})
+    return list(itertools.pairwise(cuts))
+
+
 def transformed(weight: np.ndarray, turned: bool) -> tuple[np.ndarray, int]:
     """Return the weights at the 36 points, packed, and the distance from one point's panels to the next one's.
 
@@ -162,19 +172,9 @@ class _Task:
         self.bias = np.zeros(y.shape[1], np.float32) if bias is None else bias
         self.finish, self.slope = finish, finish.slopes(y.shape[1])
 
-    def strips(self, most: int) -> list[tuple[int, int]]:
-        """Cut the lines of tiles into runs of about `most` tiles."""
-        ends = self.rows[:, 5] + self.rows[:, 6]
-        count = max(1, -(-int(ends[-1]) // most))
-        if count > 1 or len(ends) == 1:
-            count += count % 2
-        wanted = [int(np.searchsorted(ends, ends[-1] * (i + 1) / count)) + 1 for i in range(count)]
-        cuts = sorted({0, *(min(n, len(ends)) for n in wanted)})
-        return list(itertools.pairwise(cuts))
-
     def by_strips(self) -> None:
         """Take each strip from inputs to outputs in one task."""
-        strips = self.strips(STRIP_TILES)
+        strips = cut_rows(self.rows, STRIP_TILES)
 
         def work(i: int) -> None:
             first, last = strips[i]
@@ -188,7 +188,7 @@ class _Task:
 
     def by_groups(self) -> None:
         """Transform the inputs of many tiles side by side, then go through blocks of outputs side by side."""
-        for first, last in self.strips(GROUP_TILES):
+        for first, last in cut_rows(self.rows, GROUP_TILES):
             tiles, ld, step = self._room(first, last)
             values = aligned("winograd inputs", POINTS * step)
             channels = chunks(self.size[0], max(1, -(-self.size[0] // 16)))
@@ -214,8 +214,8 @@ class _Task:
     def _gather(self, values: np.ndarray, ld: int, step: int, first: int, last: int, c0: int, c1: int) -> None:
         longest = 6 * self.hole if self.across else 4 * int(self.rows[first:last, 5].max()) + 2
         lines = aligned("winograd lines", 6 * (-(-longest // 64) * 64 + 32))
-        gather_tiles(self.x, self.size, self.rows, first, last, c0, c1, self.hole, self.across, values, 0, ld, step,
-                     lines)
+        gather_tiles(self.x, self.size, self.rows, first, last, c0, c1, self.hole, self.across, values, c0 * ld, ld,
+                     step, lines)
 
     def _outputs_of(self, values: np.ndarray, ld: int, step: int, tiles: int, first: int, last: int, a: int,
                     b: int) -> None:
@@ -230,8 +230,8 @@ class _Task:
         pieces = -(-depth // (DEPTH + DEPTH // 2))
         for k0, k1 in chunks(depth, -(-depth // pieces)):
             place = (sums, -row0 * ld, ld, apart)
-            product(self.panels, self.whole, (a, b), (depth, k0, k1, self.stride), (values, k0 * ld, ld, columns, step),
-                    place, base=place if k0 else None, points=POINTS)
+            product(self.panels, self.whole, (a, b), (depth, k0, k1, self.stride),
+                    (values, k0 * ld, ld, columns, step, 1), place, base=place if k0 else None, points=POINTS)
         lines = aligned("winograd outputs", 4 * (max(64, 4 * self.hole) + 32))
         spread_tiles(sums, 0, ld, apart, row0, row1, self.rows, first, last, self.hole, self.across, self.y, self.out,
                      self.bias, self.slope, np.float32(self.finish.cap), self.finish.act, lines)

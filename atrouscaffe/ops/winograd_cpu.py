@@ -20,9 +20,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from atrouscaffe.runtime.jit import jit
-from atrouscaffe.runtime.vector_cpu import activation, address_of, load, memory, part, peek, poke, store
+from atrouscaffe.runtime.vector_cpu import activation, address_of, load, memory, part, peek, poke, store, turn
 
-__all__ = ["LANES", "TILE", "WINDOW", "A", "B", "gather_tiles", "spread_tiles", "transform_weights"]
+__all__ = ["LANES", "TILE", "WINDOW", "A", "B", "gather_gradients", "gather_tiles", "pack_tiles", "spread_tiles",
+           "transform_weights", "turn_tiles", "weight_gradients"]
 
 LANES = 16
 TILE, WINDOW = 4, 6
@@ -102,6 +103,14 @@ def _to_points(lanes, d):
     return [first, lanes.add(e1, o1), lanes.sub(e1, o1), lanes.add(e2, o2), lanes.sub(e2, o2), last]
 
 
+def _gradient_to_points(lanes, y):
+    """Return A y: 4 gradients of outputs at the 6 points."""
+    e1, e2 = lanes.times(y[2], _A2, y[0]), lanes.times(y[2], _B2, y[0])
+    o1 = lanes.times(lanes.times(y[3], _A2, y[1]), A)
+    o2 = lanes.times(lanes.times(y[3], _B2, y[1]), B)
+    return [y[0], lanes.add(e1, o1), lanes.sub(e1, o1), lanes.add(e2, o2), lanes.sub(e2, o2), y[3]]
+
+
 def _from_points(lanes, m):
     """Return A' m: 4 outputs of the values at the 6 points."""
     s1, d1, s2, d2 = lanes.add(m[1], m[2]), lanes.sub(m[1], m[2]), lanes.add(m[3], m[4]), lanes.sub(m[3], m[4])
@@ -111,28 +120,31 @@ def _from_points(lanes, m):
 
 
 @intrinsic(prefer_literal=True)
-def _tiles_in(typingctx, across, line, step, hole, target, at, stride):
-    """Write B' d B of 16 tiles, whose 6 rows are `step` apart, to 36 places of `target` that are `stride` apart.
+def _tiles_in(typingctx, window, across, line, step, hole, target, at, stride):
+    """Write the values at the points of 16 tiles, whose rows are `step` apart, to 36 places of `target`.
+
+    A `window` of 6 are inputs, B' d B; one of 4 are gradients of outputs, A d A'. The places are `stride` apart.
 
     The tiles follow one another along the line, or (`across`) the lanes are the sub-grids of a large hole, whose
     columns are `hole` apart.
     """
 
     def code(context, builder, signature, args):
-        lanes, rows = _Lanes(builder), []
-        for i in range(WINDOW):
-            row = address_of(context, builder, signature.args[1], args[1], builder.mul(args[2], _SIZE(i)))
-            columns = ([lanes.load(row, builder.mul(args[3], _SIZE(j))) for j in range(WINDOW)] if across.literal_value
+        lanes, rows, size = _Lanes(builder), [], window.literal_value
+        to_points = _to_points if size == WINDOW else _gradient_to_points
+        for i in range(size):
+            row = address_of(context, builder, signature.args[2], args[2], builder.mul(args[3], _SIZE(i)))
+            columns = ([lanes.load(row, builder.mul(args[4], _SIZE(j))) for j in range(size)] if across.literal_value
                        else _columns(lanes, row, 0))
-            rows.append(_to_points(lanes, columns))
-        out = address_of(context, builder, signature.args[4], args[4], args[5])
+            rows.append(to_points(lanes, columns[:size]))
+        out = address_of(context, builder, signature.args[5], args[5], args[6])
         for j in range(WINDOW):
-            for i, value in enumerate(_to_points(lanes, [row[j] for row in rows])):
-                lanes.store(value, out, builder.mul(args[6], _SIZE(i * WINDOW + j)))
+            for i, value in enumerate(to_points(lanes, [row[j] for row in rows])):
+                lanes.store(value, out, builder.mul(args[7], _SIZE(i * WINDOW + j)))
         return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(across, line, size, size, target, size, size), code
+    place = types.intp
+    return types.void(window, across, line, place, place, target, place, place), code
 
 
 @intrinsic(prefer_literal=True)
@@ -197,9 +209,33 @@ def _clear(target, to, count):
         poke(target, to + x, zero)
 
 
-@jit
-def gather_tiles(images, shape, rows, first, last, c0, c1, hole, across, tiles, at_tiles, ldt, stride, lines):
-    """Write B' d B of channels [c0, c1) of the tile rows [first, last).
+def _gather(window):
+    @jit
+    def gather(images, shape, rows, first, last, c0, c1, hole, across, tiles, at_tiles, ldt, stride, lines):
+        channels, height, width = shape
+        step = lines.size // window
+        source, target, pixels = memory(lines), memory(tiles), memory(images)
+        start, apart = rows[first, 6], 1 if across else hole
+        for c in range(c0, c1):
+            for r in range(first, last):
+                count, low, high, top, bottom = rows[r, 5], rows[r, 8], rows[r, 9], rows[r, 10], rows[r, 11]
+                length = window * hole if across else 4 * count + window - 4
+                corner = ((rows[r, 0] * channels + c) * height + rows[r, 1]) * width + rows[r, 2] + low * apart
+                for i in range(window):
+                    if top <= i < bottom:
+                        _clear(source, i * step, low)
+                        _copy(pixels, corner + i * hole * width, apart, source, i * step + low, high - low)
+                        _clear(source, i * step + high, length - high)
+                    else:
+                        _clear(source, i * step, length)
+                for t in range(0, count, 16):
+                    place = at_tiles + (c - c0) * ldt + rows[r, 6] - start + t
+                    if across:
+                        _tiles_in(window, True, part(source, t), step, hole, target, place, stride)
+                    else:
+                        _tiles_in(window, False, part(source, 4 * t), step, hole, target, place, stride)
+
+    gather.__doc__ = """Write the values at the points of channels [c0, c1) of the tile rows [first, last).
 
     Parameters
     ----------
@@ -207,34 +243,19 @@ def gather_tiles(images, shape, rows, first, last, c0, c1, hole, across, tiles, 
     shape : (channels, height, width)
     rows : (R, 13) int64
     hole : int
+    across : bool
     tiles : float32 array
-        Value p of tile t of channel c lies at ``at_tiles + p * stride + c * ldt + t``; t counts from the first tile
-        of row `first`.
+        Value p of tile t of channel c lies at ``at_tiles + p * stride + (c - c0) * ldt + t``; t counts from the first
+        tile of row `first`.
     lines : float32 array
-        Scratch of 6 lines of ``lines.size // 6``, at least the longest row's pixels, rounded up to tiles of 16, and 16.
+        Scratch of as many lines as a tile reads, each at least the longest row's pixels, rounded up to tiles of 16,
+        and 16 more.
     """
-    channels, height, width = shape
-    step = lines.size // 6
-    source, target, pixels = memory(lines), memory(tiles), memory(images)
-    start, apart = rows[first, 6], 1 if across else hole
-    for c in range(c0, c1):
-        for r in range(first, last):
-            count, low, high, top, bottom = rows[r, 5], rows[r, 8], rows[r, 9], rows[r, 10], rows[r, 11]
-            length = 6 * hole if across else 4 * count + 2
-            corner = ((rows[r, 0] * channels + c) * height + rows[r, 1]) * width + rows[r, 2] + low * apart
-            for i in range(6):
-                if top <= i < bottom:
-                    _clear(source, i * step, low)
-                    _copy(pixels, corner + i * hole * width, apart, source, i * step + low, high - low)
-                    _clear(source, i * step + high, length - high)
-                else:
-                    _clear(source, i * step, length)
-            for t in range(0, count, 16):
-                place = at_tiles + c * ldt + rows[r, 6] - start + t
-                if across:
-                    _tiles_in(True, part(source, t), step, hole, target, place, stride)
-                else:
-                    _tiles_in(False, part(source, 4 * t), step, hole, target, place, stride)
+    return gather
+
+
+gather_tiles = _gather(6)
+gather_gradients = _gather(4)
 
 
 @jit
@@ -332,3 +353,66 @@ def transform_weights(weight, begin, steps, channels, blocks, first, last, panel
                 right = _tap_points(weight[g + 2 * x_step], weight[h + 2 * x_step], weight[k + 2 * x_step])
                 for y in range(6):
                     _put(panels, place + 6 * y * stride, stride, left[y], middle[y], right[y])
+
+
+@jit
+def turn_tiles(tiles, ldt, stride, channels, count, panels, at, panel_stride):
+    """Write the values of up to 32 channels as a right operand whose k are tiles: ``panels[at + p * panel_stride +
+    t * 32 + c]``.
+
+    Rows and columns up to the next multiples of 8 are read and written.
+    """
+    source, target = memory(tiles), memory(panels)
+    for p in range(36):
+        for c in range(0, channels, 8):
+            for t in range(0, count, 8):
+                turn(source, p * stride + c * ldt + t, ldt, target, at + p * panel_stride + t * 32 + c, 32)
+
+
+@jit
+def pack_tiles(tiles, ldt, stride, rows, count, panels, at, height, panel_stride):
+    """Write the values of some outputs as a block of a left operand whose k are tiles: ``panels[at + p * panel_stride +
+    t * height + r]``; rows beyond `rows` become zeros."""
+    source, target = memory(tiles), memory(panels)
+    zero = np.float32(0)
+    for p in range(36):
+        for t in range(count):
+            place = at + p * panel_stride + t * height
+            for r in range(rows):
+                poke(target, place + r, peek(source, p * stride + r * ldt + t))
+            for r in range(rows, height):
+                poke(target, place + r, zero)
+
+
+@jit(inline="always")
+def _points_to_taps(p0, p1, p2, p3, p4, p5):
+    """Return G' p: the gradients of three taps."""
+    near, far = 0.5 / (_A2 * (_A2 - _B2)), 0.5 / (_B2 * (_B2 - _A2))
+    even = near * (p1 + p2)
+    wide = far * (p3 + p4)
+    return (p0 / (_A2 * _B2) + even + wide, near * A * (p1 - p2) + far * B * (p3 - p4), _A2 * even + _B2 * wide + p5)
+
+
+@jit(inline="always")
+def _line_taps(source, at, stride):
+    """Return G' of six products that lie `stride` apart."""
+    return _points_to_taps(peek(source, at), peek(source, at + stride), peek(source, at + 2 * stride),
+                           peek(source, at + 3 * stride), peek(source, at + 4 * stride), peek(source, at + 5 * stride))
+
+
+@jit
+def weight_gradients(products, ld, stride, m0, m1, channels, gradient):
+    """Add G' P G of outputs [m0, m1) to `gradient` (M, channels, 3, 3), flat; P lies as ``p * stride + m * ld + c``."""
+    source, target = memory(products), memory(gradient)
+    for m in range(m0, m1):
+        for c in range(channels):
+            at, to, line = m * ld + c, (m * channels + c) * 9, 6 * stride
+            a, b, d = _line_taps(source, at, stride), _line_taps(source, at + line, stride), _line_taps(
+                source, at + 2 * line, stride)
+            e, f, g = _line_taps(source, at + 3 * line, stride), _line_taps(source, at + 4 * line, stride), _line_taps(
+                source, at + 5 * line, stride)
+            for x in range(3):
+                taps = _points_to_taps(a[x], b[x], d[x], e[x], f[x], g[x])
+                for y in range(3):
+                    place = to + 3 * y + x
+                    poke(target, place, np.float32(peek(target, place) + taps[y]))
