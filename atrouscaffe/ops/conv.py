@@ -83,9 +83,12 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
 
         conv_cuda.conv_forward(x, weight, bias, y, windows, group, finish is RELU)
         return
-    way = choose_way(x.shape, weight, y.shape, windows, group, engine)
+    way = choose_way(x, weight, y, windows, group, engine)
     if way == "winograd":
-        winograd.forward(x, weight, bias, y, windows, finish, keep)
+        late = finish.base is not None
+        winograd.forward(x, weight, bias, y, windows, PLAIN if late else finish, keep)
+        if late:
+            _finished(y, finish)
     elif way == "panels":
         conv_panels.forward(x, weight, bias, y, windows, group, finish, keep)
     elif way == "direct":
@@ -177,7 +180,7 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         return
     if all(w.stride == 1 and w.pad < w.extent for w in windows):
         back = tuple(Window(w.kernel, 1, w.extent - 1 - w.pad, w.hole) for w in windows)
-        if choose_way(dy.shape, weight, x.shape, back, group, engine) == "winograd":
+        if choose_way(dy, weight, x, back, group, engine) == "winograd":
             winograd.forward(dy, weight, bias, x, back, PLAIN, keep, turned=True)
             return
         turned = keep(("turned", group), lambda: _turned(weight, group))
@@ -236,7 +239,7 @@ def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, win
         blocks = chunks(dy.shape[1], max(1, dy.shape[1] // 16))
         parallel(lambda i: direct_weight(x, dy, dweight, *blocks[i], geo), len(blocks))
         return
-    if min(x.shape[1], dy.shape[1]) >= LEAST_CHANNELS and choose_way(x.shape, dweight, dy.shape, windows, group,
+    if min(x.shape[1], dy.shape[1]) >= LEAST_CHANNELS and choose_way(x, dweight, dy, windows, group,
                                                                      engine) == "winograd":
         add_weight_gradient(x, dy, dweight, windows)
         return
@@ -290,7 +293,7 @@ def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
     parallel(work, len(blocks))
 
 
-def choose_way(x: Sequence[int], weight: np.ndarray, y: Sequence[int], windows: Sequence[Window], group: int,
+def choose_way(x: np.ndarray, weight: np.ndarray, y: np.ndarray, windows: Sequence[Window], group: int,
                engine: str | None = None) -> str:
     """Return the way of a convolution over two axes on the CPU: one of `ENGINES`, or ``"direct"``.
 
@@ -298,22 +301,21 @@ def choose_way(x: Sequence[int], weight: np.ndarray, y: Sequence[int], windows: 
 
     Parameters
     ----------
-    x, y : (N, channels, height, width)
-        Shapes of input and output.
-    weight : array
+    x, weight, y : array
+        Input, weight and output; those that are not contiguous, or float64, take the way of columns.
     windows : two of Window
     group : int
     engine : str, optional
     """
-    if is_direct(weight, y[1], group):
+    if is_direct(weight, y.shape[1], group):
         return "direct"
-    if weight.dtype != np.float32 or engine == "columns":
+    if engine == "columns" or any(a.dtype != np.float32 or not a.flags.c_contiguous for a in (x, weight, y)):
         return "columns"
     if engine == "panels" or not winograd.fits(weight, windows, group):
         return "panels"
-    channels, outputs = x[1], y[1]
-    pixels = y[0] * y[2] * y[3]
-    tiles, vectors = winograd.counted(y, windows[0].hole)
+    channels, outputs = x.shape[1], y.shape[1]
+    pixels = y.shape[0] * y.shape[2] * y.shape[3]
+    tiles, vectors = winograd.counted(y.shape, windows[0].hole)
     by_panels = pixels * 9 * channels * (outputs / 32 + 1)
     by_winograd = 36 * tiles * channels * outputs / 32 + vectors * (channels * 300 + outputs * 200)
     return "winograd" if engine == "winograd" or by_winograd < by_panels else "panels"

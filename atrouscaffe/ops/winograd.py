@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,12 @@ def cut_rows(rows: np.ndarray, most: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def transformed(weight: np.ndarray, turned: bool) -> tuple[np.ndarray, int]:
+def _owned(slot: str, size: int) -> np.ndarray:
+    return np.empty(size, np.float32)
+
+
+def transformed(weight: np.ndarray, turned: bool,
+                room: Callable[[str, int], np.ndarray] = _owned) -> tuple[np.ndarray, int]:
     """Return the weights at the 36 points, packed, and the distance from one point's panels to the next one's.
 
     Parameters
@@ -116,6 +122,8 @@ def transformed(weight: np.ndarray, turned: bool) -> tuple[np.ndarray, int]:
     weight : (M, C, 3, 3) float32
     turned : bool
         For the data gradient: outputs and channels exchanged, taps backwards.
+    room : callable of slot and size
+        Returns memory for the result.
     """
     outputs, channels = weight.shape[:2]
     steps, begin = (9 * channels, 9, 3, 1), 0
@@ -123,7 +131,7 @@ def transformed(weight: np.ndarray, turned: bool) -> tuple[np.ndarray, int]:
         steps, begin, outputs, channels = (9, 9 * channels, -3, -1), 8, channels, outputs
     blocks = row_blocks(outputs)
     stride = padded_rows(blocks) * channels + LANES
-    panels = np.empty(POINTS * stride, np.float32)
+    panels = room("winograd weights", POINTS * stride)
     flat, pieces = weight.reshape(-1), chunks(len(blocks), max(1, len(blocks) // 8))
     parallel(lambda i: transform_weights(flat, begin, steps, channels, blocks, *pieces[i], panels, stride), len(pieces))
     return panels, stride
@@ -148,7 +156,8 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.nd
         Convolve as the data gradient does: y is the gradient of the input, x that of the output, `windows` those of
         the adjoint.
     """
-    panels, stride = keep(("winograd", turned), lambda: transformed(weight, turned))
+    anew = keep is make_anew  # then the panels are this thread's, until the next layer
+    panels, stride = keep(("winograd", turned), lambda: transformed(weight, turned, aligned if anew else _owned))
     task = _Task(x, y, windows, panels, stride, bias, finish)
     if 4 * panels.size > STREAMED_BYTES:
         task.by_groups()
