@@ -73,6 +73,10 @@ class Net:
     precision : {"fp32", "tf32", "fp16"}, optional
         What operands of convolutions and inner products are rounded to on a CUDA device; sums and blobs stay
         float32.
+    engine : {"winograd", "panels", "columns"}, optional
+        The way of convolutions on the CPU, where it can do the work; by default the fastest for each layer.
+    winograd : bool, optional
+        False: no convolution by Winograd's transforms, whose rounding differs from that of plain sums.
     dtype : dtype, optional
         float32; float64 for checks.
     allow_paths : sequence of path, optional
@@ -114,12 +118,13 @@ class Net:
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool | str = False,
                  keep: Sequence[str] | None = None, device: str = "cpu", precision: str = "fp32",
-                 dtype: Any = np.float32, allow_paths: Sequence[str | Path] = (), seed: int | None = None,
+                 engine: str | None = None, winograd: bool = True, dtype: Any = np.float32,
+                 allow_paths: Sequence[str | Path] = (), seed: int | None = None,
                  input_shapes: Mapping[str, Sequence[int]] | None = None, memory_budget: int | None = None,
                  allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
         self.spec = net_spec_from(prototxt, variables, dialect)
-        self.backend = get_backend(device, precision)
+        self.backend = get_backend(device, precision, engine, winograd)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ArgumentError(f"dtype: expected float32 or float64, got {self.dtype}")

@@ -9,8 +9,11 @@ from typing import Any
 
 from atrouscaffe.errors import ArgumentError
 
-__all__ = ["PRECISIONS", "add_device_options", "add_model_options", "make_segmenter", "pairs"]
+__all__ = ["ENGINES", "PRECISIONS", "add_device_options", "add_engine_options", "add_model_options",
+           "make_segmenter", "pairs"]
 
+ENGINES = ("winograd", "panels", "columns")
+"""Those of `atrouscaffe.runtime.backend`, which is not imported for the sake of ``--help``."""
 PRECISIONS = ("fp32", "tf32", "fp16")
 """Those of `atrouscaffe.runtime.cuda`, which is not imported for the sake of ``--help``."""
 
@@ -20,6 +23,14 @@ def add_device_options(parser: Any) -> None:
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (cpu)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
                         help="operands of matrix products on a CUDA device; sums and blobs stay float32 (fp32)")
+
+
+def add_engine_options(parser: Any) -> None:
+    """Add the options that say which way convolutions take on the CPU."""
+    parser.add_argument("--engine", choices=ENGINES,
+                        help="way of convolutions on the CPU, where it can do the work (the fastest for each layer)")
+    parser.add_argument("--no-winograd", action="store_true",
+                        help="no convolution by Winograd's transforms, whose rounding differs from that of plain sums")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +52,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                        help="factor applied after the mean (the net's own, or the known model's, else 1)")
     group.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr", help="what the net wants (bgr)")
     add_device_options(group)
+    add_engine_options(group)
     group.add_argument("--memory-budget", type=float, metavar="MB",
                        help="most memory for blobs and results (ATROUSCAFFE_MEMORY_BUDGET, in bytes; else 0.9 of the "
                             "machine's)")
@@ -106,7 +118,8 @@ def make_segmenter(args: argparse.Namespace, **more: Any) -> Any:
     if budget is not None and not 0 < budget < 1e9:
         raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")
     return Segmenter(
-        args.model, args.weights, args.device, precision=args.precision, mean=_mean(args.mean), scale=args.scale,
+        args.model, args.weights, args.device, precision=args.precision, engine=args.engine,
+        winograd=not args.no_winograd, mean=_mean(args.mean), scale=args.scale,
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
         output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
         weights_dialect=args.weights_dialect, allow_missing=args.allow_missing, allow_paths=args.allow_path,

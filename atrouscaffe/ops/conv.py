@@ -35,10 +35,7 @@ from atrouscaffe.ops.workspace import TILE_BYTES, scratch
 from atrouscaffe.runtime.backend import on_device
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["ENGINES", "choose_way", "conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
-
-ENGINES = ("winograd", "panels", "columns")
-"""Ways that can be asked for: products of transformed tiles, of sampled panels, or of columns by BLAS."""
+__all__ = ["choose_way", "conv_bias_gradient", "conv_forward", "conv_transpose", "conv_weight_gradient"]
 
 FEWEST_TASKS = 4
 WANTED_TASKS = 8
@@ -69,7 +66,7 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
     keep : Keep
         Holds packed weights from call to call.
     engine : str, optional
-        One of `ENGINES`, where it can do the work; else the way is chosen by shape.
+        One of `atrouscaffe.runtime.backend.ENGINES`, where it can do the work; else the way is chosen by shape.
     """
     if not len(x):
         return
@@ -295,7 +292,7 @@ def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
 
 def choose_way(x: np.ndarray, weight: np.ndarray, y: np.ndarray, windows: Sequence[Window], group: int,
                engine: str | None = None) -> str:
-    """Return the way of a convolution over two axes on the CPU: one of `ENGINES`, or ``"direct"``.
+    """Return the way of a convolution over two axes on the CPU: one of the backend's `ENGINES`, or ``"direct"``.
 
     The cheaper one by an estimate in processor cycles, whose constants were measured (`benchmarks/cpu.py`).
 

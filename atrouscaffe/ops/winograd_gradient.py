@@ -11,14 +11,8 @@ import numpy as np
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops.product import aligned, leading, padded_rows, product, row_blocks
 from atrouscaffe.ops.winograd import ACROSS, GROUP_TILES, POINTS, cut_rows, tile_rows
-from atrouscaffe.ops.winograd_cpu import (
-    LANES,
-    gather_gradients,
-    gather_tiles,
-    pack_tiles,
-    turn_tiles,
-    weight_gradients,
-)
+from atrouscaffe.ops.winograd_cpu import LANES, gather_gradients, gather_tiles
+from atrouscaffe.ops.winograd_gradient_cpu import pack_tiles, turn_tiles, weight_gradients
 from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["add_weight_gradient"]

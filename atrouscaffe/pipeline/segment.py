@@ -63,6 +63,8 @@ class Segmenter:
     device : str
     precision : {"fp32", "tf32", "fp16"}
         Of the operands of matrix products on a CUDA device; see `Net`.
+    engine, winograd
+        Ways of convolutions on the CPU; see `Net`.
     mean : float, sequence of float, or path, optional
         Subtracted from each channel, in the order in which channels go in; or a mean file.
     scale : float, optional
@@ -109,8 +111,9 @@ class Segmenter:
     """
 
     def __init__(self, prototxt: Any = None, weights: Any = None, device: str = "cpu", *,
-                 precision: str = "fp32", mean: float | Sequence[float] | str | Path | None = None,
-                 scale: float | None = None, channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
+                 precision: str = "fp32", engine: str | None = None, winograd: bool = True,
+                 mean: float | Sequence[float] | str | Path | None = None, scale: float | None = None, channel_order: str = "bgr",
+                 crf: bool | str | Mapping[str, Any] = False,
                  crf_params: Mapping[str, Any] | None = None, output: str | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool = False,
@@ -137,7 +140,8 @@ class Segmenter:
         self._size = self.deploy.size
         self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect,
                        allow_missing=allow_missing, keep=[self.deploy.score], device=device, precision=precision,
-                       allow_paths=allow_paths, input_shapes=self.deploy.input_shapes(self._size),
+                       engine=engine, winograd=winograd, allow_paths=allow_paths,
+                       input_shapes=self.deploy.input_shapes(self._size),
                        memory_budget=memory_budget, seed=0)
         if memory_budget is None:
             memory_budget = self.net.backend.memory_budget() or default_budget()
@@ -422,7 +426,7 @@ class Segmenter:
             self.net.reshape()
         else:
             net = Net(spec, TEST, keep=[self.deploy.score], device=self.net.backend.name,
-                      precision=self.net.backend.precision, seed=0,
+                      precision=self.net.backend.precision, engine=self.net.backend.engine, seed=0,
                       allow_paths=self.deploy.paths.allowed, input_shapes=self.deploy.input_shapes(size),
                       memory_budget=self.memory_budget)
             net.share_with(self.net)

@@ -10,7 +10,10 @@ import numpy as np
 
 from atrouscaffe.errors import ArgumentError, DeviceError
 
-__all__ = ["CpuBackend", "get_backend", "module_of", "on_device"]
+__all__ = ["ENGINES", "CpuBackend", "get_backend", "module_of", "on_device"]
+
+ENGINES = ("winograd", "panels", "columns")
+"""Ways of a convolution on the CPU: Winograd's transforms, sampled panels and our kernel, columns and BLAS."""
 
 
 class CpuBackend:
@@ -27,7 +30,7 @@ class CpuBackend:
     packs : bool
         Whether blobs may hold packed values (`atrouscaffe.ops.packed`); never on this device.
     engine : str or None
-        The way that convolutions take (`atrouscaffe.ops.conv.ENGINES`); None chooses for each.
+        The way that convolutions take (`ENGINES`), where it can; None chooses for each.
     epoch : int
         Counts changes of parameters; what was derived from them (`Blob.derived`) is made anew after one.
     """
@@ -40,7 +43,12 @@ class CpuBackend:
 
     def __init__(self, engine: str | None = None) -> None:
         self.engine = engine
-        self.epoch = 0
+        self._changes = [0]
+
+    @property
+    def epoch(self) -> int:
+        """Number of changes of parameters so far."""
+        return self._changes[0]
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which work for this device is done."""
@@ -71,13 +79,15 @@ class CpuBackend:
 
     def parameters_changed(self) -> None:
         """Say that values of parameters have changed: what was derived from them is made anew (`Blob.derived`)."""
-        self.epoch += 1
+        self._changes[0] += 1
 
     def shares_parameters(self, other: Any) -> None:
-        """Say that two nets use the same parameters; nothing is derived from them on this device."""
+        """Say that this net and another one use the same parameters from now on: they count changes together."""
+        self._changes = other._changes
 
 
-def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
+def get_backend(device: str = "cpu", precision: str = "fp32", engine: str | None = None,
+                winograd: bool = True) -> Any:
     """Return the backend of ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Parameters
@@ -85,6 +95,10 @@ def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
     device : str
     precision : {"fp32", "tf32", "fp16"}
         Of the operands of matrix products; on the CPU only ``"fp32"``.
+    engine : str, optional
+        One of `ENGINES`: the way of convolutions, where it can do the work; on the CPU only.
+    winograd : bool
+        False: without Winograd's transforms, whose rounding differs from that of plain sums.
 
     Raises
     ------
@@ -92,11 +106,14 @@ def get_backend(device: str = "cpu", precision: str = "fp32") -> Any:
         The device cannot be had: there is never a silent fall-back to the CPU.
     ArgumentError
     """
+    if engine is not None and (engine not in ENGINES or device != "cpu" or (engine == "winograd" and not winograd)):
+        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}, on device 'cpu' and not against winograd="
+                            f"False, got {engine!r} on {device!r}")
     if device == "cpu":
         if precision != "fp32":
             raise ArgumentError(f"precision: expected 'fp32' on device 'cpu', got {precision!r}; the others need a "
                                 "CUDA device")
-        return CpuBackend()
+        return CpuBackend(engine or (None if winograd else "panels"))
     match = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
     if match:
         from atrouscaffe.runtime.cuda import CudaBackend

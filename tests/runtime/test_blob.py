@@ -53,3 +53,40 @@ def test_scalars_have_one_element_and_legacy_sizes_of_one():
     assert blob.count == 1 and blob.num == blob.width == 1
     with pytest.raises(ShapeError, match="at most 4"):
         _ = Blob((1, 2, 3, 4, 5)).num
+
+
+def made_of(blob):
+    return lambda: float(blob.array.sum())
+
+
+def test_derived_values_when_nothing_changes_then_they_are_made_once():
+    blob, calls = Blob((2, 3), parameter=True), []
+    for _ in range(3):
+        blob.derived("k", lambda: calls.append(1))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("how", ["held before", "held after", "backend", "reshaped"])
+def test_derived_values_when_the_values_change_then_they_are_made_anew(how):
+    blob = Blob((2, 3), parameter=True)
+    held = blob.data if how == "held before" else None
+    assert blob.derived("sum", made_of(blob)) == 0
+    if how == "held before":
+        held[1, 2] = 5
+    elif how == "held after":
+        blob.data[1, 2] = 5
+    elif how == "backend":
+        blob.array[1, 2] = 5
+        blob.backend.parameters_changed()
+    else:
+        blob.array[1, 2] = 5
+        blob.reshape(3, 2)
+    assert blob.derived("sum", made_of(blob)) == 5
+
+
+def test_derived_values_when_two_values_change_places_then_they_are_made_anew():
+    blob = Blob((2, 3), parameter=True)
+    blob.data[...] = [[1, 2, 3], [4, 5, 6]]
+    first = blob.derived("copy", blob.array.copy)
+    blob.data[0, 0], blob.data[1, 1] = 5, 1
+    assert (blob.derived("copy", blob.array.copy) != first).any()
