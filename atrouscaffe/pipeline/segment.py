@@ -112,8 +112,8 @@ class Segmenter:
 
     def __init__(self, prototxt: Any = None, weights: Any = None, device: str = "cpu", *,
                  precision: str = "fp32", engine: str | None = None, winograd: bool = True,
-                 mean: float | Sequence[float] | str | Path | None = None, scale: float | None = None, channel_order: str = "bgr",
-                 crf: bool | str | Mapping[str, Any] = False,
+                 mean: float | Sequence[float] | str | Path | None = None, scale: float | None = None,
+                 channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
                  crf_params: Mapping[str, Any] | None = None, output: str | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
                  weights_dialect: str | None = None, allow_missing: bool = False,
