@@ -247,10 +247,10 @@ def _write_results(out: Path, stem: str, image: Any, result: Any, palette: Any, 
     import numpy as np
 
     from atrouscaffe.data.bin import encode_bin
+    from atrouscaffe.data.label_sets import class_names
     from atrouscaffe.data.mat import encode_mat
     from atrouscaffe.data.overlay import encode_picture, overlay
     from atrouscaffe.data.palette import encode_labels
-    from atrouscaffe.data.voc import class_names
 
     labels, beliefs = result.labels, result.probabilities
     path = out / f"{stem}.{args.format}"

@@ -37,8 +37,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which net runs, and how."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="NET",
-                       help="prototxt, or the name of a model of the paper, such as deeplab-largefov; by default the "
-                            "embedded model, which knows VOC's 20 classes")
+                       help="prototxt, or the name of a known model, such as deeplab-largefov or pspnet101-voc (all "
+                            "are in docs/zoo.md); a net that does not come with this package lies beside the weights, "
+                            "or is named: pspnet101-voc=FILE.prototxt; by default the embedded model, which knows "
+                            "VOC's 20 classes")
     group.add_argument("--weights", metavar="FILE", help="caffemodel (binary or HDF5); several with commas")
     group.add_argument("--allow-missing", action="store_true", help="run with weights that fit only in part")
     group.add_argument("--output", metavar="BLOB", help="blob of the scores, where the net has several outputs")

@@ -9,27 +9,13 @@ from typing import NamedTuple
 from atrouscaffe.data.lists import read_ids
 from atrouscaffe.errors import DataError, FileMissingError
 
-__all__ = ["CITYSCAPES_CLASSES", "VOC_CLASSES", "Sample", "VocFolder", "class_names"]
+__all__ = ["VOC_CLASSES", "Sample", "VocFolder"]
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 """The 21 classes in index order; 255 in a label map is void."""
-
-CITYSCAPES_CLASSES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-)
-"""The 19 classes that Cityscapes trains and scores, in order."""
-
-
-def class_names(count: int) -> tuple[str, ...]:
-    """Return names for `count` classes: VOC's for 21, Cityscapes' for 19, else ``class 0`` …"""
-    for names in (VOC_CLASSES, CITYSCAPES_CLASSES):
-        if len(names) == count:
-            return names
-    return tuple(f"class {i}" for i in range(count))
 
 
 class Sample(NamedTuple):

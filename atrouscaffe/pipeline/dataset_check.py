@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.data.image import image_header, read_bytes
+from atrouscaffe.data.label_sets import class_names
 from atrouscaffe.data.lists import Entry, read_pairs
 from atrouscaffe.data.palette import explain_values, read_labels
-from atrouscaffe.data.voc import class_names
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 from atrouscaffe.runtime.threads import num_threads
 

@@ -120,6 +120,25 @@ class Deploy:
         graph = self.graph_at(self.size)
         return fields(graph)[graph.latest(self.score)]
 
+    def check(self) -> None:
+        """Raise ArgumentError where no label map comes of the scores: one channel, or only the middle of an image.
+
+        A net without padding gives scores of the middle alone; what would be taken for scores of the whole
+        image would be shifted.
+        """
+        shape = self.graph_at(self.size).shape(self.score)
+        if shape[1] < 2:
+            raise ArgumentError(f"output {self.score!r}: expected a score for each of at least 2 classes, got one "
+                                "channel, which says how much and not which; run the net by itself (Net)",
+                                self.spec.path)
+        for side, out, field in zip(self.size, shape[2:], self.fields()):
+            lost = side - (out - 1) * field.step - 1
+            if lost > 3 * field.step + 16 and not field.everything:
+                raise ArgumentError(f"output {self.score!r}: the scores of {shape[3]}x{shape[2]} places, one every "
+                                    f"{float(field.step):g} pixels, cover {float(side - lost):g} of an image's {side}: "
+                                    "the net has no padding; run it by itself (Net) on an image with a margin of "
+                                    f"{float(lost / 2):g} pixels", self.spec.path)
+
     def steps(self) -> tuple[int, int]:
         """Return by how many pixels the image may be shifted so that every layer shifts by whole pixels."""
         graph = self.graph_at(self.size)
@@ -164,7 +183,8 @@ def _scaled(n: int, old: int, new: int, spec: LayerSpec) -> int:
     return size + 1
 
 
-def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[str | Path] = ()) -> Deploy:
+def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[str | Path] = (),
+                size: tuple[int, int] | None = None) -> Deploy:
     """Reduce a net of any kind (deploy, test, train_val) to what leads from one image to scores.
 
     Parameters
@@ -173,6 +193,9 @@ def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[s
     output : str, optional
         Blob of the scores; by default the one map of several channels that nothing reads.
     allow_paths : sequence of path
+    size : (int, int), optional
+        Height and width of the images of a data layer that does not say it; with it an input also takes the
+        place of a Python layer without bottoms.
 
     Raises
     ------
@@ -183,7 +206,8 @@ def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[s
     layers = [spec for spec in net.layers if included(spec, TEST, net.level, net.stages)]
     transform = next((spec.fields.transform_param for spec in layers
                       if not spec.bottoms and spec.fields.has("transform_param")), None)
-    layers = [_as_input(spec) if spec.type in READERS else spec for spec in layers]
+    layers = [_as_input(spec, size) if spec.type in READERS or (size and spec.type == "Python" and not spec.bottoms)
+              else spec for spec in layers]
     if output is None:
         layers = _without_sinks(layers)
     graph = Graph(dataclasses.replace(net, layers=tuple(layers)), TEST, paths=paths,
@@ -202,21 +226,22 @@ def make_deploy(net: NetSpec, output: str | None = None, allow_paths: Sequence[s
                   paths)
 
 
-def _as_input(spec: LayerSpec) -> LayerSpec:
+def _as_input(spec: LayerSpec, size: tuple[int, int] | None) -> LayerSpec:
     """Return an Input layer in place of a data layer."""
-    crop, option = spec.fields.transform_param, getattr(spec.fields, READERS[spec.type])
+    crop, option = spec.fields.transform_param, getattr(spec.fields, READERS.get(spec.type, "python_param"))
     if spec.type == "DenseImageData" and option.crop_height:
         crop = option
     height = crop.crop_height or getattr(crop, "crop_size", 0) or getattr(option, "new_height", 0)
     width = crop.crop_width or getattr(crop, "crop_size", 0) or getattr(option, "new_width", 0)
-    if not height:
+    if not height and size is None:
         raise ArgumentError(f"layer {spec.name!r} ({spec.type}) has no crop_size, so the net's input size is not "
                             "known; give a deploy net with an input instead", str(spec.source or ""))
+    height, width = (height, width) if height else size
     color = getattr(option, "is_color", True)
     share = max(1, getattr(option, "label_divide_factor", 1))
-    maps = spec.type in ("ImageSegData", "ImageLabelmapData", "DenseImageData")
+    maps = spec.type in ("ImageSegData", "ImageLabelmapData", "DenseImageData", "Python")
     shapes = ((1, 3 if color else 1, height, width), (1, 1, height // share, width // share) if maps else (1,),
-              (1, 1, 1, 2))
+              (1, 1, height, width) if spec.type == "Python" else (1, 1, 1, 2))
     blobs = tuple(default_fields("BlobShape").replace(dim=shape) for shape in shapes[:len(spec.tops)])
     shape = default_fields("InputParameter").replace(shape=blobs)
     return LayerSpec(spec.name, "Input", (), spec.tops, default_fields("LayerParameter").replace(input_param=shape),

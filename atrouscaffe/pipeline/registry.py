@@ -1,131 +1,21 @@
-"""Models that are known by name or by their weights: which net, how images go in, which CRF, where from.
-
-Nothing is downloaded: an entry says which file its authors published and where they put it.
-"""
+"""Known models, found by their name, by their net's name or by their weights."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrouscaffe.errors import ArgumentError, FileMissingError
 from atrouscaffe.formats.prototxt import parse_net, read_net
+from atrouscaffe.pipeline.known import EMBEDDED, KNOWN, VOC_MEAN, KnownModel
 from atrouscaffe.resources import resource
 from atrouscaffe.spec import NetSpec
 
-__all__ = ["EMBEDDED", "KNOWN", "KnownModel", "by_name", "by_weights", "find_prototxt", "missing_weights",
-           "net_and_model", "shipped_weights"]
-
-EMBEDDED = "deeplab-mnv2-largefov"
-"""The model that is used where none is named; its weights come with this package."""
-VOC_MEAN = (104.008, 116.669, 122.675)
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """One entry.
-
-    Attributes
-    ----------
-    name : str
-        What ``--model`` takes, and the deploy net's own name.
-    title : str
-    prototxt : str
-        Folder below ``prototxt/`` with the net, "" where it comes with its weights.
-    mean : tuple of float
-        Subtracted from each channel, in the order in which channels go in.
-    scale : float
-        Applied after the mean.
-    crf : str
-        Preset of the CRF.
-    weights : str
-        File name that the authors gave the published weights.
-    shipped : str
-        Weights that come with this package: a file beside the net, "" where none do.
-    parameters : int
-        Numbers in it; the file is four times as many bytes and a little.
-    published : str
-        Where its authors put it.
-    trained_on : str
-    sha256 : tuple of str
-        Of files that are known to be these weights.
-    aliases : tuple of str
-        Names under which others know the net.
-    note : str
-    """
-
-    name: str
-    title: str
-    prototxt: str = ""
-    mean: tuple[float, ...] = VOC_MEAN
-    scale: float = 1.0
-    crf: str = "paper"
-    weights: str = ""
-    shipped: str = ""
-    parameters: int = 0
-    published: str = ""
-    trained_on: str = ""
-    sha256: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def megabytes(self) -> float:
-        """Size of the weights as float32, in MB."""
-        return self.parameters * 4 / 1e6
-
-
-def _deeplab(name: str, title: str, parameters: int, released: str, aliases: tuple[str, ...], *, weights: str = "",
-             note: str = "") -> KnownModel:
-    published = (f"http://www.cs.jhu.edu/~alanlab/ccvl/{released}/, formerly "
-                 f"http://ccvl.stat.ucla.edu/ccvl/{released}/; "
-                 "see http://liangchiehchen.com/projects/DeepLab.html") if released else ""
-    return KnownModel(name, title, name, crf=name, weights=weights, parameters=parameters, published=published,
-                      trained_on="VOC 2012 trainval_aug" if weights.startswith("train2") else "", aliases=aliases,
-                      note=note)
-
-
-_NEVER = "its authors never released weights"
-_SEEN = "file name as in public download scripts"
-_LIKELY = "file name as the authors' solver2.prototxt makes it"
-
-KNOWN: tuple[KnownModel, ...] = (
-    _deeplab("deeplab", "DeepLab (fc6 4x4, hole 4)", 65_140_565, "DeepLab", ("vgg128_noup",),
-             weights="train2_iter_12000.caffemodel", note=_LIKELY),
-    _deeplab("deeplab-msc", "DeepLab-MSc", 66_346_686, "DeepLab-MSc", ("vgg128_ms_pool3",),
-             weights="train2_iter_8000.caffemodel", note=_LIKELY),
-    _deeplab("deeplab-4x4", "DeepLab-4x4 (hole 8)", 65_140_565, "", ("vgg128_noup_pool3_largewin",), note=_NEVER),
-    _deeplab("deeplab-7x7", "DeepLab-7x7", 134_346_581, "", ("vgg128_noup_pool3_125M",), note=_NEVER),
-    _deeplab("deeplab-largefov", "DeepLab-LargeFOV", 20_505_429, "DeepLab-LargeFOV",
-             ("vgg128_noup_pool3_20M_largewin3", "vgg128_large_fov"), weights="train2_iter_8000.caffemodel",
-             note=_SEEN),
-    _deeplab("deeplab-msc-largefov", "DeepLab-MSc-LargeFOV", 21_711_550, "DeepLab-MSc-LargeFOV",
-             ("vgg128_ms_pool3_20M_largewin", "vgg128_ms_large_fov"), weights="train2_iter_8000.caffemodel",
-             note=_LIKELY),
-    KnownModel(EMBEDDED, "DeepLab-MobileNetV2-LargeFOV, VOC (the embedded model)", EMBEDDED, (127.5,) * 3, 1 / 127.5,
-               crf=EMBEDDED, weights="voc12.caffemodel.h5", shipped="voc12.caffemodel.h5", parameters=1_016_037,
-               trained_on="602 images of VOC 2012 train; see docs/model-card.md", aliases=("embedded",),
-               sha256=("c0e4c0ccf4059cb8aca9efb8e0ca077f1fe683f7cbed18520e3b611842ab86d0",)),
-    KnownModel("deeplabv3_mnv2_dm05_voc", "DeepLabv3, MobileNetV2 x0.5, VOC", mean=(127.5,) * 3, scale=1 / 127.5,
-               crf="deeplabv3-mnv2", weights="deeplabv3_mnv2_dm05_voc.caffemodel", parameters=688_357,
-               trained_on="VOC 2012 (set not stated)", aliases=("deeplabv3-mnv2",),
-               sha256=("d0d04ae8a0975a10e3f12e76b66fcc45e08b7c5b2e6d1820b73db52a61e0360a",),
-               note="converted from the TensorFlow checkpoint of depth multiplier 0.5"),
-    KnownModel("ENet", "ENet, Cityscapes", mean=(0.0,) * 3, weights="cityscapes_weights.caffemodel", parameters=367_687,
-               published="https://github.com/TimoSaemann/ENet", trained_on="Cityscapes", aliases=("enet",),
-               sha256=("e051940cb1fa28b85f5ead3b1c881991b3ff5cf232c975b0d7cc3c8a3dfc0a7d",),
-               note="photographs of 2048x1024 pixels go in halved"),
-    KnownModel("ESPNet", "ESPNet, Cityscapes", mean=(0.284 / 0.022, 0.325 / 0.022, 0.287 / 0.022), scale=0.022,
-               weights="espnet_cityscapes.caffemodel", parameters=365_194, trained_on="Cityscapes", aliases=("espnet",),
-               published="https://github.com/Xilinx/Vitis-AI-Tutorials (branch 1.0, 05-ML-caffe-segmentation)",
-               sha256=("a8e0a6beff869e18aeee35911a3c0daba2f8d99ac2d0a5f15b2d4cc73af48393",),
-               note="photographs of 2048x1024 pixels go in halved"),
-)
-"""All entries; the paper's six nets first."""
+__all__ = ["EMBEDDED", "KNOWN", "VOC_MEAN", "KnownModel", "by_name", "by_weights", "find_prototxt", "missing_weights",
+           "net_and_model", "shipped_weights", "split_model"]
 
 
 def by_name(name: str) -> KnownModel | None:
@@ -148,25 +38,52 @@ def by_weights(path: str | os.PathLike) -> KnownModel | None:
     return next((model for model in KNOWN if digest.hexdigest() in model.sha256), None)
 
 
-def find_prototxt(model: str | os.PathLike) -> Path:
-    """Return the deploy net of ``--model``: a file, or an entry whose net comes with this package.
+def split_model(model: str) -> tuple[KnownModel | None, str]:
+    """Return the entry and the file of ``--model``: NAME, NAME=FILE or FILE; None and "" for what is not there.
+
+    Raises
+    ------
+    ArgumentError
+        NAME=FILE with an unknown name.
+    """
+    name, equals, file = model.partition("=")
+    if not equals or os.path.isfile(model):
+        known = None if os.path.isfile(model) else by_name(model)
+        return known, "" if known else model
+    known = by_name(name)
+    if known is None:
+        raise ArgumentError(f"model: expected the name of a known model before '=', got {name!r}; docs/zoo.md lists "
+                            "them")
+    return known, file
+
+
+def find_prototxt(model: str | os.PathLike, weights: str | os.PathLike | None = None) -> Path:
+    """Return the net of ``--model``: a file, or an entry's net.
+
+    An entry's net comes with this package, or is given as ``NAME=FILE``, or lies beside the weights
+    under the name that its authors gave it.
 
     Raises
     ------
     FileMissingError, ArgumentError
-        Neither a file nor a known name; a known model whose net does not come with the package.
+        Neither a file nor a known name; a known model whose net is not to be found.
     """
-    path = Path(model)
-    if path.is_file():
-        return path
-    known = by_name(os.fspath(model))
-    if known is None:
+    known, file = split_model(os.fspath(model))
+    if file:
+        if Path(file).is_file():
+            return Path(file)
         names = ", ".join(entry.name for entry in KNOWN if entry.prototxt)
-        raise FileMissingError(f"model: no such file; expected a prototxt or one of {names}", os.fspath(model))
-    if not known.prototxt:
-        raise ArgumentError(f"model {known.name}: its net does not come with this package; give the deploy.prototxt "
-                            "that comes with its weights")
-    return resource("prototxt", f"{known.prototxt}/deploy.prototxt")
+        raise FileMissingError(f"model: no such file; expected a prototxt or one of {names}, or another of docs/zoo.md",
+                               file)
+    assert known is not None
+    if known.prototxt:
+        return resource("prototxt", f"{known.prototxt}/deploy.prototxt")
+    beside = None if weights is None else Path(os.fspath(weights).split(",")[0]).parent / known.net
+    if beside is not None and beside.is_file():
+        return beside
+    raise ArgumentError(f"model {known.name}: its net does not come with this package; put its authors' {known.net} "
+                        f"beside the weights{f' (see {known.published})' if known.published else ''}, or name it: "
+                        f"--model {known.name}=FILE.prototxt")
 
 
 def shipped_weights(model: KnownModel | None) -> Path | None:
@@ -178,8 +95,10 @@ def missing_weights(model: KnownModel) -> str:
     """Say which file a model needs, who published it and where."""
     if not model.weights:
         return f"{model.title}: {model.note}; train it, or use another model"
-    where = f", published at {model.published}" if model.published else ""
-    return f"{model.title} needs {model.weights} (about {model.megabytes:.0f} MB{where}); give it with --weights FILE"
+    size = f"about {model.megabytes:.0f} MB" if model.parameters else ""
+    where = f"published at {model.published}" if model.published else ""
+    about = ", ".join(text for text in (size, where) if text)
+    return f"{model.title} needs {model.weights}{f' ({about})' if about else ''}; give it with --weights FILE"
 
 
 def net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | None,
@@ -210,8 +129,9 @@ def net_and_model(prototxt: Any, weights: Any, variables: Mapping[str, str] | No
     elif isinstance(prototxt, str) and "{" in prototxt:
         spec = parse_net(prototxt, variables=variables, dialect=dialect)
     else:
-        model = model or by_name(str(prototxt))
-        spec = read_net(find_prototxt(prototxt), variables=variables, dialect=dialect)
+        model = model or split_model(str(prototxt))[0]
+        first = weights if isinstance(weights, (str, Path)) else next(iter(weights or ()), None)
+        spec = read_net(find_prototxt(prototxt, first), variables=variables, dialect=dialect)
     if model is None:
         model = by_name(spec.name)
     if model is None and isinstance(weights, (str, Path)):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atrouscaffe.data.image import check_image
-from atrouscaffe.data.voc import class_names
+from atrouscaffe.data.label_sets import labels_of
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
 from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.net import Net
@@ -129,7 +129,10 @@ class Segmenter:
         if weights is None and not allow_missing:
             raise ArgumentError(missing_weights(self.model) if self.model else
                                 "weights: expected a caffemodel, got none", spec.path)
-        self.deploy = make_deploy(spec, output, allow_paths)
+        known = self.model
+        self.deploy = make_deploy(spec, output or (known.output if known else "") or None, allow_paths,
+                                  known.size if known else None)
+        self.deploy.check()
         check_samples(self.deploy.spec, samples)
         self.samples = int(samples)
         self.channel_order = channel_order
@@ -150,7 +153,8 @@ class Segmenter:
         if self.classes > 256:
             raise ArgumentError(f"output {self.deploy.score!r}: expected at most 256 classes, got {self.classes}",
                                 spec.path)
-        self.names = class_names(self.classes)
+        self.label_set = labels_of(self.model.labels if self.model else "", self.classes)
+        self.names = self.label_set.classes
         self._sizes = PassSizes(self.deploy, self._axes, self.classes, memory_budget, tile)
         self._mean_there = self.net.backend.asarray(self.mean.reshape(-1))
         self._recorded: RecordedPass | None = None

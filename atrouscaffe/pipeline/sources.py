@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from atrouscaffe.data.image import resize_image
-from atrouscaffe.data.voc import class_names
+from atrouscaffe.data.label_sets import class_names
 from atrouscaffe.errors import ArgumentError
 from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.segment import Segmenter

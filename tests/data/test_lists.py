@@ -5,7 +5,7 @@ import pytest
 
 from atrouscaffe.data.lists import atoi, read_ids, read_lines, read_pairs
 from atrouscaffe.data.palette import encode_labels
-from atrouscaffe.data.voc import CITYSCAPES_CLASSES, VOC_CLASSES, VocFolder, class_names
+from atrouscaffe.data.voc import VocFolder
 from atrouscaffe.errors import DataError, FileMissingError
 
 
@@ -85,9 +85,3 @@ def test_unknown_list_and_folder_say_what_there_is(voc, tmp_path):
         VocFolder(voc).list_file("test")
     with pytest.raises(FileMissingError, match="JPEGImages"):
         VocFolder(tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets")
-
-
-def test_class_names_follow_the_number_of_classes():
-    assert class_names(21) == VOC_CLASSES
-    assert class_names(19) == CITYSCAPES_CLASSES
-    assert class_names(3) == ("class 0", "class 1", "class 2")
