@@ -1,12 +1,11 @@
 """transform_param against a slow model of the original's order of work."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from atrouscaffe.data.transform import Transform
 from atrouscaffe.errors import DataError, LayerError
+from atrouscaffe.formats.fields import default_fields
 
 
 class Draws:
@@ -116,9 +115,7 @@ def test_wrong_sizes_are_data_errors():
 
 
 def fields(**given):
-    base = {"crop_size": 0, "crop_height": 0, "crop_width": 0, "mirror": False, "scale": 1.0, "mean_value": (),
-            "mean_file": "", "scale_factors": ()}
-    return SimpleNamespace(**base | given)
+    return default_fields("TransformationParameter").replace(**given)
 
 
 @pytest.mark.parametrize("given", [
