@@ -63,7 +63,8 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def net_spec_from(prototxt: Any, variables: Mapping[str, str] | None, dialect: str | None) -> NetSpec:
+def net_spec_from(prototxt: Any, variables: Mapping[str, str] | None, dialect: str | None,
+                  proto: str | Path | None = None) -> NetSpec:
     """Return the spec of a path, a text that contains ``{``, or a spec."""
     if isinstance(prototxt, NetSpec):
         return prototxt
@@ -71,8 +72,8 @@ def net_spec_from(prototxt: Any, variables: Mapping[str, str] | None, dialect: s
     if not isinstance(text, str):
         raise ArgumentError(f"prototxt: expected a path, a NetSpec or text, got {type(prototxt).__name__}")
     if "{" in text and ("\n" in text or not os.path.exists(text)):
-        return prototxt_format.parse_net(text, variables=variables, dialect=dialect)
-    return prototxt_format.read_net(text, variables=variables, dialect=dialect)
+        return prototxt_format.parse_net(text, variables=variables, dialect=dialect, proto=proto)
+    return prototxt_format.read_net(text, variables=variables, dialect=dialect, proto=proto)
 
 
 def weight_paths(weights: Any) -> list[str | Path]:

@@ -62,6 +62,9 @@ class Net:
         What layers that differ between the forks go by; by default what the text looks like.
     weights_dialect : {"v1", "v2", "bvlc"}, optional
         How a binary caffemodel is read; by default what it looks like.
+    proto : path, optional
+        The caffe.proto of the fork that wrote net and weights, by whose names and numbers they are read; needs
+        ``pip install 'atrouscaffe[proto]'``.
     allow_missing : bool or "layers", optional
         Load what fits of `weights`, print the table to stderr and go on; ``"layers"`` forgives layers
         that the file lacks or has twice, as Caffe does, but no other shapes.
@@ -116,14 +119,14 @@ class Net:
     def __init__(self, prototxt: Any, *args: Any, phase: int | None = None, weights: Any = None,
                  level: int | None = None, stages: Sequence[str] | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
-                 weights_dialect: str | None = None, allow_missing: bool | str = False,
-                 keep: Sequence[str] | None = None, device: str = "cpu", precision: str = "fp32",
-                 engine: str | None = None, winograd: bool = True, dtype: Any = np.float32,
+                 weights_dialect: str | None = None, proto: str | Path | None = None,
+                 allow_missing: bool | str = False, keep: Sequence[str] | None = None, device: str = "cpu",
+                 precision: str = "fp32", engine: str | None = None, winograd: bool = True, dtype: Any = np.float32,
                  allow_paths: Sequence[str | Path] = (), seed: int | None = None,
                  input_shapes: Mapping[str, Sequence[int]] | None = None, memory_budget: int | None = None,
                  allow_python_layers: bool = False, skip_bad_images: bool = False) -> None:
         phase, level, stages, weights = sort_arguments(args, phase, level, stages, weights)
-        self.spec = net_spec_from(prototxt, variables, dialect)
+        self.spec = net_spec_from(prototxt, variables, dialect, proto)
         self.backend = get_backend(device, precision, engine, winograd)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
@@ -144,7 +147,8 @@ class Net:
         self.params: OrderedDict[str, BlobVec] = Named("layer with parameters", "", self._named_params())
         self.reports: list[LoadReport] = []
         for path in weight_paths(weights):
-            self.copy_from(path, allow_missing=allow_missing, dialect=weights_dialect)
+            named = str(path).endswith((".h5", ".hdf5"))  # blobs by name need no caffe.proto
+            self.copy_from(path, allow_missing, weights_dialect, None if named else proto)
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -432,8 +436,8 @@ class Net:
 
     # -- weights --------------------------------------------------------------------------------
 
-    def copy_from(self, path: str | Path, allow_missing: bool | str = False,
-                  dialect: str | None = None) -> LoadReport:
+    def copy_from(self, path: str | Path, allow_missing: bool | str = False, dialect: str | None = None,
+                  proto: str | Path | None = None) -> LoadReport:
         """Copy weights from a file into layers of the same name.
 
         Parameters
@@ -443,6 +447,8 @@ class Net:
         allow_missing : bool or "layers"
             Load what fits, print the table to stderr, and go on; see `Net`.
         dialect : {"v1", "v2", "bvlc"}, optional
+        proto : path, optional
+            The caffe.proto of the fork that wrote the file.
 
         Raises
         ------
@@ -451,7 +457,7 @@ class Net:
         """
         from atrouscaffe.formats.weights import open_weights
 
-        return self._take(open_weights(path, dialect=dialect), allow_missing)
+        return self._take(open_weights(path, dialect=dialect, proto=proto), allow_missing)
 
     def _take(self, file: WeightsFile, allow_missing: bool | str) -> LoadReport:
         """Copy weights from a file that was opened."""

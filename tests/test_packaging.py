@@ -150,4 +150,4 @@ def test_metadata_names_licence_and_dependencies(built: dict[str, Path]) -> None
     required = {need.split(">")[0] for need in needs}
     assert required == {"numpy", "numba", "protobuf", "h5py", "opencv-python-headless", "Pillow", "threadpoolctl"}
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")}
-    assert extras == {"lmdb", "leveldb", "cuda12", "cuda13", "demo", "test"}
+    assert extras == {"lmdb", "leveldb", "cuda12", "cuda13", "demo", "proto", "test"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "convert nets, weights, means and solver states between formats and dialects"
 
-_DIALECTS = ("v1", "v2", "bvlc", "segnet", "enet")
+_DIALECTS = ("v1", "v2", "bvlc", "segnet", "enet", "pspnet", "crfrnn", "ssd")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="file to read")
     parser.add_argument("target", metavar="DST", help="file to write, whole or not at all")
     parser.add_argument("--dialect", choices=_DIALECTS, help="dialect of SRC (default: told from its content)")
+    parser.add_argument("--proto", metavar="FILE", help="caffe.proto of the fork that wrote SRC, by whose names and "
+                                                        "numbers it is read")
     parser.add_argument("--to-dialect", choices=_DIALECTS,
                         help="dialect of DST (default: bvlc, or the newest that has the net's layers)")
     parser.add_argument("--net", metavar="NET", help="text net for weights that bring none (HDF5) or another one")
@@ -108,7 +110,7 @@ def _from_net(args: argparse.Namespace, target: str) -> None:
     from atrouscaffe.errors import ArgumentError
     from atrouscaffe.formats.prototxt import read_net
 
-    net = read_net(args.source, variables=_variables(args), dialect=args.dialect)
+    net = read_net(args.source, variables=_variables(args), dialect=args.dialect, proto=args.proto)
     if target == "net":
         _write_text(args, net)
     elif Path(args.target).suffix.lower() in (".h5", ".hdf5"):
@@ -124,13 +126,13 @@ def _from_weights(args: argparse.Namespace, target: str) -> None:
     from atrouscaffe.formats.splits import as_written
     from atrouscaffe.formats.weights import open_weights
 
-    file = open_weights(args.source, dialect=args.dialect)
+    file = open_weights(args.source, dialect=args.dialect, proto=args.proto)
     for field in file.unknown_fields:
         _warn(f"{args.source}: unknown field {field} is left out")
     if target == "weights" and Path(args.target).suffix.lower() in (".h5", ".hdf5"):
         write_hdf5(args.target, file.arrays(natural=True), half=args.half)
         return
-    net = read_net(args.net, variables=_variables(args)) if args.net else file.net
+    net = read_net(args.net, variables=_variables(args), proto=args.proto) if args.net else file.net
     if net is None:
         raise WeightsError(f"{file.net_problem or 'there is no net in it'}; give one with --net", args.source)
     net = as_written(net)

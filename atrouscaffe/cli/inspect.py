@@ -29,8 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("file", metavar="FILE", help="prototxt, caffemodel (binary or HDF5), mean or solverstate file")
     parser.add_argument("--as", dest="kind", choices=KINDS, help="what the file is; by default its suffix says so")
-    parser.add_argument("--dialect", metavar="NAME", help="read it as v1, v2 or bvlc (weights also segnet, enet) "
-                                                          "instead of what it looks like")
+    parser.add_argument("--dialect", metavar="NAME", help="read it as v1, v2 or bvlc (weights also segnet, enet, "
+                                                          "pspnet, crfrnn, ssd) instead of what it looks like")
+    parser.add_argument("--proto", metavar="FILE", help="caffe.proto of the fork that wrote a net or weights, by whose "
+                                                        "names and numbers it is read")
     parser.add_argument("--json", action="store_true", help="print one JSON object; docs/inspect.md lists its keys")
     parser.add_argument("--phase", choices=("train", "test"),
                         help="phase of a net; by default test, or train where only that has inputs")
@@ -57,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     for option, given in (("--phase", args.phase), ("--set", args.variables), ("--input-shape", args.shapes)):
         if given and kind not in (("net", "solver") if option == "--set" else ("net",)):
             raise ArgumentError(f"{option} is for nets; {args.file} is inspected as {kind} (--as says otherwise)")
-    if args.dialect and kind not in ("net", "weights"):
-        raise ArgumentError(f"--dialect is for nets and weights; {args.file} is inspected as {kind}")
+    for option, given in (("--dialect", args.dialect), ("--proto", args.proto)):
+        if given and kind not in ("net", "weights"):
+            raise ArgumentError(f"{option} is for nets and weights; {args.file} is inspected as {kind}")
     try:
         if args.kind is None and kind == "net" and is_label_map(read_text(args.file)):
             kind = "labels"
@@ -107,7 +110,7 @@ def _net(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.graph.report import describe, render
     from atrouscaffe.pipeline.registry import by_name
 
-    spec = read_net(args.file, variables=pairs(args.variables, "--set"), dialect=args.dialect)
+    spec = read_net(args.file, variables=pairs(args.variables, "--set"), dialect=args.dialect, proto=args.proto)
     inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
     shapes = dict(_shape(word, inputs) for word in args.shapes)
     paths = PathGuard(spec.path, getattr(args, "allow_path", None) or ())
@@ -180,20 +183,37 @@ def _range(entry: dict[str, Any]) -> str:
     return text or "empty"
 
 
+def _not_known(net: NetSpec | None) -> list[str]:
+    """Return a sentence for each layer of a net whose type or fields are not known here."""
+    from atrouscaffe.layers.base import layer_types
+
+    types = {"", *layer_types()}
+    sentences = []
+    for layer in net.layers if net else ():
+        said = [f"type {layer.type!r}"] if layer.type not in types else []
+        said += layer.fields.all_unknown()
+        if said:
+            sentences.append(f"layer {layer.name!r}: {'; '.join(said)}")
+    return sentences
+
+
 def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from atrouscaffe.formats.dialect import FORKS
     from atrouscaffe.formats.weights import open_weights
 
-    file = open_weights(args.file, dialect=args.dialect)
+    file = open_weights(args.file, dialect=args.dialect, proto=args.proto)
     layers = [{"name": layer.name, "type": layer.type, "blobs": [_statistics(blob) for blob in layer.blobs]}
               for layer in file.layers]
     blobs = [blob for layer in layers for blob in layer["blobs"]]
     names = [layer["name"] for layer in layers if layer["blobs"]]
-    report = {"kind": "weights", "format": file.kind, "dialect": file.dialect if file.kind != "hdf5" else None,
-              "evidence": file.evidence, "name": file.net.name if file.net else None, "net_problem": file.net_problem,
+    dialect = file.dialect if file.kind != "hdf5" else None
+    report = {"kind": "weights", "format": file.kind, "dialect": dialect, "evidence": file.evidence,
+              "fork": FORKS[dialect] if dialect and not args.proto else None,
+              "name": file.net.name if file.net else None, "net_problem": file.net_problem,
               "layers": layers, "parameters": sum(blob["count"] for blob in blobs),
               "nonfinite": sum(blob["nonfinite"] for blob in blobs),
               "duplicates": sorted({name for name in names if names.count(name) > 1}),
-              "unknown_fields": list(file.unknown_fields)}
+              "unknown_fields": list(file.unknown_fields), "not_known": _not_known(file.net)}
     known, how = _recognised(args.file, report["parameters"])
     report |= {"known": [model.name for model in known], "known_by": how}
     rows = [("layer", "type", "blob", "dtype", "values")]
@@ -203,6 +223,7 @@ def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
             rows.append((layer["name"] if i == 0 else "", layer["type"] if i == 0 else "", shape, blob["dtype"],
                          _range(blob)))
     facts = [("format", f"{file.kind}, dialect {file.dialect} ({file.evidence})" if file.kind != "hdf5" else "HDF5"),
+             ("written by", f"{report['fork']}, or one that numbers alike" if report["fork"] else "not told"),
              ("net", report["name"] or file.net_problem or "not in this format"),
              ("layers", f"{len(layers)}, {len(names)} of them with weights"),
              ("parameters", f"{report['parameters']:,}"),
@@ -214,6 +235,7 @@ def _weights(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if report["duplicates"]:
         facts.append(("duplicates", f"{', '.join(report['duplicates'])}; only a net with as many layers of that name "
                                     "takes them"))
+    facts += [("not known", sentence) for sentence in report["not_known"]]
     if file.unknown_fields:
         facts.append(("unknown", f"{', '.join(file.unknown_fields)}; another dialect may know them (--dialect)"))
     return report, f"{_columns(rows)}\n\n{_table(facts)}"

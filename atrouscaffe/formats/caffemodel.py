@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, PrototxtError, WeightsError
+from atrouscaffe.formats.adopt import adopt
 from atrouscaffe.formats.atomic import atomic_write
 from atrouscaffe.formats.diagnose import complain
-from atrouscaffe.formats.dialect import Verdict, check_dialect, detect_wire
+from atrouscaffe.formats.dialect import Verdict, check_dialect, detect_wire, infer_text
 from atrouscaffe.formats.downgrade import downgrade_net
 from atrouscaffe.formats.encode import blob_parts, encode, wrap, write_parts
 from atrouscaffe.formats.fields import net_record, net_spec
+from atrouscaffe.formats.protofile import read_proto
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
 from atrouscaffe.formats.upgrade import V1_TYPES, upgrade_net
@@ -28,7 +30,7 @@ _LAYERS, _LAYER = 2, 100
 _LEGACY = ("num", "channels", "height", "width")
 
 
-def read_caffemodel(path: str | Path, *, dialect: str | None = None) -> WeightsFile:
+def read_caffemodel(path: str | Path, *, dialect: str | None = None, proto: str | Path | None = None) -> WeightsFile:
     """Read a binary NetParameter; the numbers of its blobs stay in the file until loaded.
 
     Parameters
@@ -37,6 +39,9 @@ def read_caffemodel(path: str | Path, *, dialect: str | None = None) -> WeightsF
     dialect : str, optional
         Wire dialect of the file (see `formats.dialect`); told from its fields, layer types and
         values if not given.
+    proto : str or Path, optional
+        The caffe.proto of the fork that wrote it, whose numbers it is read by; `dialect` then says only what its
+        layers go by.
 
     Returns
     -------
@@ -51,18 +56,20 @@ def read_caffemodel(path: str | Path, *, dialect: str | None = None) -> WeightsF
         No such file, or no right to read it.
     """
     check_dialect(dialect)
-    return parse_caffemodel(FileBytes.open(path), dialect=dialect)
+    return parse_caffemodel(FileBytes.open(path), dialect=dialect, proto=proto)
 
 
-def parse_caffemodel(source: FileBytes, *, dialect: str | None = None) -> WeightsFile:
+def parse_caffemodel(source: FileBytes, *, dialect: str | None = None, proto: str | Path | None = None) -> WeightsFile:
     """Read a NetParameter from bytes; see `read_caffemodel`."""
     complain(source.path, "protobuf", bytes(source.view[:4096]), WeightsError)
-    if dialect is None:
-        verdict = _detect(source)
+    if proto is not None:
+        reader = Reader(source, read_proto(proto))
+        record = adopt(reader.message("NetParameter"))
+        verdict = Verdict(dialect or infer_text(record), f"numbers of {proto}")
     else:
-        verdict = Verdict(dialect, "as told")
-    reader = Reader(source, schema(verdict.dialect))
-    record = reader.message("NetParameter")
+        verdict = _detect(source) if dialect is None else Verdict(dialect, "as told")
+        reader = Reader(source, schema(verdict.dialect))
+        record = reader.message("NetParameter")
     layers = record.get("layer", []) + record.get("layers", [])
     if not layers:
         raise WeightsError(_no_layers(reader, verdict), source.path)

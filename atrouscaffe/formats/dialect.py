@@ -8,10 +8,13 @@ v2       DeepLab's second fork: ``layer { type: "Convolution" }``, ``dilation``,
 bvlc     BVLC's last master, and SSD as far as Permute goes (its number is free everywhere)
 segnet   SegNet's Caffe of 2015: like an old BVLC, but 137 and 138 mean Upsample and dense images
 enet     ENet's Caffe: like a newer BVLC, but 147 means Upsample
+pspnet   PSPNet's and ICNet's Caffe: like v2, but BN's options are another message, at 152
+crfrnn   CRF-as-RNN's Caffe of 2015, and HED's: like an old BVLC, with Crop in ``layers {}``
+ssd      SSD's Caffe: like a newer BVLC, with other options of transforms and solvers
 ======== =====================================================================================
 
-The last two behave like BVLC in every layer that they share with it, so a `NetSpec` read from
-them says ``bvlc``.
+pspnet behaves like v2 in every layer that they share, and those named after others than DeepLab and BVLC
+otherwise like BVLC; a `NetSpec` read from them says so.
 """
 
 from __future__ import annotations
@@ -26,7 +29,13 @@ from atrouscaffe.spec import DIALECTS
 
 __all__ = ["WIRE_DIALECTS", "Verdict", "check_dialect", "detect_wire", "infer_text", "localize", "spec_dialect"]
 
-WIRE_DIALECTS = (*DIALECTS, "segnet", "enet")
+FORKS = {
+    "v1": "DeepLab's first fork", "v2": "DeepLab's second fork", "bvlc": "BVLC's Caffe", "segnet": "SegNet's Caffe",
+    "enet": "ENet's Caffe", "pspnet": "PSPNet's and ICNet's Caffe", "crfrnn": "CRF-as-RNN's or HED's Caffe",
+    "ssd": "SSD's Caffe"}
+"""Wire dialects and whose they are."""
+
+WIRE_DIALECTS = tuple(FORKS)
 
 PRIVATE = 20000
 """Numbers from here on are the union's own; a dialect that gives none lacks the field."""
@@ -76,10 +85,30 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
         "V1LayerParameter": {"loss_param": 42},
         "V1LayerParameter.LayerType": {"DECONVOLUTION": 39},
     },
+    "crfrnn": {
+        "LayerParameter": {"embed_param": 137, "tile_param": 138, "multi_stage_meanfield_param": 146},
+        "V1LayerParameter": {"loss_param": 42},
+        "V1LayerParameter.LayerType": {"DECONVOLUTION": 39, "CROP": 40},
+    },
+    "ssd": {
+        "ConvolutionParameter": _DILATED,
+        "LayerParameter": _SINCE_2016,
+        "LossParameter": {"normalization": 3},
+        "SolverParameter": {"eval_type": 41, "ap_version": 42},
+        "TransformationParameter": {"resize_param": 8, "noise_param": 9, "emit_constraint": 10, "crop_h": 11,
+                                    "crop_w": 12},
+        "V1LayerParameter": {"loss_param": 42},
+        "V1LayerParameter.LayerType": {"DECONVOLUTION": 39},
+    },
 }
+NUMBERS["pspnet"] = {
+    **NUMBERS["v2"],
+    "BNParameter": {"slope_filler": 1, "bias_filler": 2, "momentum": 3, "eps": 4, "frozen": 5, "engine": 6},
+    "LayerParameter": {**NUMBERS["v2"]["LayerParameter"], "bn_param": 152}}
 """The disputed numbers: dialect, message or enum, field or value."""
 
-TYPES = {"v2": {"UniqueLabelParameter": {"ignore_label": "int32", "force_label": "int32"}}}
+TYPES = {"v2": {"UniqueLabelParameter": {"ignore_label": "int32", "force_label": "int32"}},
+         "pspnet": {"UniqueLabelParameter": {"ignore_label": "int32"}}}
 """Fields whose type differs from the union's; with it their wire type."""
 
 _IMAGE_SEG = ("ignore_label", "label_type")
@@ -116,7 +145,11 @@ ABSENT: dict[str, dict[str, tuple[str, ...]]] = {
     "bvlc": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",)},
     "segnet": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",)},
     "enet": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",)},
+    "crfrnn": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",)},
+    "ssd": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",),
+            "SolverParameter": ("weights", "layer_wise_reduce")},
 }
+ABSENT["pspnet"] = {**ABSENT["v2"], "BNParameter": ("scale_filler", "shift_filler", "bn_mode")}
 """Undisputed fields that a dialect nevertheless does not have."""
 
 _V1_TYPES = frozenset((
@@ -163,7 +196,7 @@ def check_dialect(name: str | None, known: Iterable[str] = WIRE_DIALECTS) -> str
 
 def spec_dialect(wire: str) -> str:
     """Return the dialect by which layers behave for a wire dialect."""
-    return wire if wire in DIALECTS else "bvlc"
+    return wire if wire in DIALECTS else "v2" if wire == "pspnet" else "bvlc"
 
 
 def localize(file: Any, dialect: str, *, keep_all: bool = False) -> None:
@@ -198,7 +231,8 @@ def localize(file: Any, dialect: str, *, keep_all: bool = False) -> None:
             given = numbers.get(f"{message.name}.{enum.name}", {})
             kept = []
             for value in enum.value:
-                if not keep_all and value.number >= PRIVATE and value.name not in given:
+                if not keep_all and value.name not in given and (
+                        value.number >= PRIVATE or value.number in given.values()):
                     continue
                 value.number = given.get(value.name, value.number)
                 kept.append(value.SerializeToString())
@@ -242,13 +276,17 @@ _OWNER = {
     "unique_label_param": "UniqueLabel", "mat_read_param": "MatRead", "input_param": "Input", "crop_param": "Crop",
     "parameter_param": "Parameter", "recurrent_param": "LSTM", "swish_param": "Swish", "clip_param": "Clip",
     "upsample_param": "Upsample", "dense_image_data_param": "DenseImageData", "embed_param": "Embed",
-    "tile_param": "Tile"}
+    "tile_param": "Tile", "multi_stage_meanfield_param": "MultiStageMeanfield", "bn_param": "BN"}
 
 _NEW_STYLE_TYPES = {
     "v2": _V2_TYPES,
     "bvlc": frozenset(("Input", "Crop", "Parameter", "Swish", "Clip", "LSTM", "RNN")),
     "segnet": frozenset(("BN", "Upsample", "DenseImageData")),
-    "enet": frozenset(("BN", "Upsample", "DenseImageData", "Input", "Crop", "Parameter"))}
+    "enet": frozenset(("BN", "Upsample", "DenseImageData", "Input", "Crop", "Parameter")),
+    "pspnet": _V2_TYPES | {"BN"},
+    "crfrnn": frozenset(("MultiStageMeanfield", "ImageLabelmapData", "Crop")),
+    "ssd": frozenset(("AnnotatedData", "DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Normalize", "PriorBox",
+                      "VideoData", "Input", "Crop", "Parameter"))}
 
 
 def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
@@ -282,20 +320,23 @@ def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
             for number in fields:
                 if number in by_number and by_number[number] == kind:
                     points += 2
-                    if dialect != "enet" or number not in _SINCE_2016.values():  # BVLC has these too
+                    if dialect not in ("enet", "ssd") or number not in _SINCE_2016.values():  # BVLC has these too
                         reasons.setdefault(dialect, f"field {number} on a layer of type {kind}")
                 elif number in by_number and kind in _OWNER.values():
                     points -= 2
             if kind in types:
                 kinds.setdefault(dialect, f"a layer of type {kind}")
             votes[dialect] += points
-    best = max(("bvlc", "v2", "segnet", "enet"), key=lambda d: votes[d])
+    best = max(("bvlc", "v2", "segnet", "enet", "pspnet", "crfrnn", "ssd"), key=lambda d: votes[d])
     if votes[best] <= 0:
         return Verdict("bvlc", "`layer` messages that v2 and BVLC number alike")
     return Verdict(best, reasons.get(best) or kinds.get(best, "the numbers of its fields"))
 
 
 def _detect_old(layers: list[tuple[Any, dict[int, Any]]]) -> Verdict:
+    kinds = {kind for kind, fields in layers if kind != 39 or 10 in fields}
+    if {39, 40} <= kinds:
+        return Verdict("crfrnn", "layer type 39 with convolution_param, and layer type 40")
     for kind, fields in layers:
         convolution = fields.get(10) or {}
         if isinstance(kind, int) and kind >= 40:

@@ -33,7 +33,7 @@ def downgrade_net(net: Record, dialect: str) -> tuple[Record, tuple[str, ...]]:
     net = net.copy()
     layers = net.values.pop("layer", [])
     lost: dict[str, list[str]] = {}
-    if dialect in ("v1", "v2", "segnet"):
+    if dialect in ("v1", "v2", "segnet", "pspnet", "crfrnn"):
         layers = _inputs_of_net(net, layers, dialect, lost)
     if dialect == "v1":
         net.values["layers"] = [_to_v1(layer, lost) for layer in layers]

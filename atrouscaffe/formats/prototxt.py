@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.errors import FileAccessError, FileMissingError, PrototxtError
+from atrouscaffe.formats.adopt import adopt
 from atrouscaffe.formats.diagnose import complain, is_label_map
 from atrouscaffe.formats.dialect import check_dialect, infer_text
 from atrouscaffe.formats.downgrade import downgrade_net
 from atrouscaffe.formats.fields import net_record, net_spec, to_fields, to_record
+from atrouscaffe.formats.protofile import read_proto
 from atrouscaffe.formats.record import Record
+from atrouscaffe.formats.schema import schema
 from atrouscaffe.formats.text import fill_placeholders, format_record, parse_record
 from atrouscaffe.formats.upgrade import upgrade_net, upgrade_solver
 from atrouscaffe.spec import Fields, NetSpec
@@ -25,7 +28,8 @@ MAX_BYTES = 4 << 20
 PathLike = str | Path
 
 
-def read_net(path: PathLike, *, variables: Mapping[str, object] | None = None, dialect: str | None = None) -> NetSpec:
+def read_net(path: PathLike, *, variables: Mapping[str, object] | None = None, dialect: str | None = None,
+             proto: PathLike | None = None) -> NetSpec:
     """Read a text net of any age and dialect.
 
     Parameters
@@ -35,6 +39,9 @@ def read_net(path: PathLike, *, variables: Mapping[str, object] | None = None, d
         Values of ``${NAME}`` placeholders.
     dialect : str, optional
         What layers that differ between the forks go by; told from the text if not given.
+    proto : str or Path, optional
+        A fork's caffe.proto: fields that only it has may stand in the text. A layer that has one is refused when it
+        is made, with what the text says of it.
 
     Returns
     -------
@@ -47,17 +54,21 @@ def read_net(path: PathLike, *, variables: Mapping[str, object] | None = None, d
     FileMissingError, FileAccessError
         No such file, or no right to read it.
     """
-    return parse_net(read_text(path), path=str(path), variables=variables, dialect=dialect)
+    return parse_net(read_text(path), path=str(path), variables=variables, dialect=dialect, proto=proto)
 
 
 def parse_net(text: str, *, path: str = "", variables: Mapping[str, object] | None = None,
-              dialect: str | None = None) -> NetSpec:
+              dialect: str | None = None, proto: PathLike | None = None) -> NetSpec:
     """Parse a text net; see `read_net`. `path` is named in errors and remembered in the spec."""
     check_dialect(dialect)
     if is_label_map(text):
         raise PrototxtError("expected a net, got a label map (the names of a detector's classes); "
                             "`atrouscaffe inspect` shows it", path)
-    record = parse_record(fill_placeholders(text, variables, path), "NetParameter", path)
+    text = fill_placeholders(text, variables, path)
+    if proto is None:
+        record = parse_record(text, "NetParameter", path)
+    else:
+        record = adopt(parse_record(text, "NetParameter", path, schema().with_words_of(read_proto(proto))))
     return _net(record, dialect, path)
 
 

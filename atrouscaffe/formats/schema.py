@@ -7,8 +7,10 @@ package that registers Caffe's messages.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -41,7 +43,10 @@ class EnumType:
 
 @dataclass(frozen=True)
 class FieldType:
-    """A field: `kind` is a protobuf scalar type, ``"enum"`` or ``"message"``; `target` names those."""
+    """A field: `kind` is a protobuf scalar type, ``"enum"`` or ``"message"``; `target` names those.
+
+    Kinds that no Caffe uses (groups, fixed and zigzag integers) are ``"other"``.
+    """
 
     name: str
     number: int
@@ -72,26 +77,47 @@ class Schema:
     def __init__(self, file: Any) -> None:
         self.messages: dict[str, MessageType] = {}
         self.enums: dict[str, EnumType] = {}
+        self._prefix = f".{file.package}." if file.package else "."
         for enum in file.enum_type:
             self._add_enum(enum, enum.name)
-        for message in file.message_type:
+        found = [(message.name, message) for message in file.message_type]
+        for name, message in found:  # it grows
+            found += [(f"{name}.{inner.name}", inner) for inner in message.nested_type]
             for enum in message.enum_type:
-                self._add_enum(enum, f"{message.name}.{enum.name}")
-        for message in file.message_type:
-            fields = [self._field(field) for field in message.field]
-            self.messages[message.name] = MessageType(
-                message.name, {f.name: f for f in fields}, {f.number: f for f in fields})
+                self._add_enum(enum, f"{name}.{enum.name}")
+        for name, message in found:
+            self._add_message(name, [self._field(field) for field in message.field])
 
     def __getitem__(self, name: str) -> MessageType:
         return self.messages[name]
+
+    def inner(self, name: str) -> list[str]:
+        """Return the messages that a message has fields of."""
+        return sorted({field.target for field in self.messages[name].by_name.values() if field.kind == "message"})
+
+    def with_words_of(self, other: Schema) -> Schema:
+        """Return this schema with the messages, fields and values that only `other` has, for reading text."""
+        both = copy.copy(self)
+        both.messages, both.enums = dict(other.messages), dict(other.enums)
+        for name, message in self.messages.items():
+            theirs = other.messages[name].by_name.values() if name in other.messages else ()
+            both._add_message(name, [*message.by_name.values(),
+                                     *(field for field in theirs if field.name not in message.by_name)])
+        for name, enum in self.enums.items():
+            numbers = {**(other.enums[name].numbers if name in other.enums else {}), **enum.numbers}
+            both.enums[name] = EnumType(name, numbers, enum.names)
+        return both
+
+    def _add_message(self, name: str, fields: Sequence[FieldType]) -> None:
+        self.messages[name] = MessageType(name, {f.name: f for f in fields}, {f.number: f for f in fields})
 
     def _add_enum(self, enum: Any, name: str) -> None:
         numbers = {value.name: value.number for value in enum.value}
         self.enums[name] = EnumType(name, numbers, {n: v for v, n in numbers.items()})
 
     def _field(self, field: Any) -> FieldType:
-        kind = _KINDS[field.type]
-        target = field.type_name.removeprefix(f".{PACKAGE}.")
+        kind = _KINDS.get(field.type, "other")
+        target = field.type_name.removeprefix(self._prefix)
         return FieldType(field.name, field.number, kind, field.label == 3, field.options.packed, target,
                          self._default(field, kind, target))
 
@@ -99,7 +125,7 @@ class Schema:
         text = field.default_value
         if field.label == 3:
             return ()
-        if kind == "message":
+        if kind in ("message", "other"):
             return None
         if kind == "enum":
             return text or next(iter(self.enums[target].numbers))

@@ -92,8 +92,8 @@ def _place(text: str, position: int, path: str) -> Source:
     return Source(path, line, position - text.rfind("\n", 0, position))
 
 
-def parse_record(text: str, message: str, path: str = "") -> Record:
-    """Parse a message of the union schema.
+def parse_record(text: str, message: str, path: str = "", words: Schema | None = None) -> Record:
+    """Parse a message.
 
     Parameters
     ----------
@@ -102,19 +102,20 @@ def parse_record(text: str, message: str, path: str = "") -> Record:
         Type of the outermost message, such as ``"NetParameter"``.
     path : str
         Named in errors and sources.
+    words : Schema, optional
+        What fields there are; the union of all dialects if not given.
 
     Raises
     ------
     PrototxtError
         With file, line and column; for an unknown field or enum with the nearest known name.
     """
-    return _Parser(text, path).message(message)
+    return _Parser(text, path, words or schema()).message(message)
 
 
 class _Parser:
-    def __init__(self, text: str, path: str) -> None:
-        self.text, self.path = text, path
-        self.schema: Schema = schema()
+    def __init__(self, text: str, path: str, words: Schema) -> None:
+        self.text, self.path, self.schema = text, path, words
         self.breaks = [m.start() for m in re.finditer("\n", text)]
         self.end = 0        # behind the current token
         self.advance()

@@ -187,7 +187,8 @@ def _from_v1(layer: Record) -> Record:
     for name in ("name", "type", "bottom", "top"):
         if layer.has(name):
             values[name] = layer.get(name)
-    values["type"] = V1_TYPES[layer.get("type", "NONE")]
+    kind = layer.get("type", "NONE")
+    values["type"] = V1_TYPES.get(kind, kind)  # of a fork's caffe.proto: named, though not known
     rates, decays = layer.get("blobs_lr", []), layer.get("weight_decay", [])
     names, modes = layer.get("param", []), layer.get("blob_share_mode", [])
     params = []

@@ -91,11 +91,11 @@ class Net(atrouscaffe.net.Net):
 
     # -- weights and rows -----------------------------------------------------------------------
 
-    def copy_from(self, path: str | Path, allow_missing: bool | str = "layers",
-                  dialect: str | None = None) -> LoadReport:
+    def copy_from(self, path: str | Path, allow_missing: bool | str = "layers", dialect: str | None = None,
+                  proto: str | Path | None = None) -> LoadReport:
         """Copy weights into layers of the same name; layers that the file lacks keep theirs."""
         with errors_also(RuntimeError):
-            return super().copy_from(path, allow_missing, dialect)
+            return super().copy_from(path, allow_missing, dialect, proto)
 
     def load_hdf5(self, path: str | Path, allow_missing: bool | str = "layers") -> LoadReport:
         """Copy weights from an HDF5 file, whatever its name."""

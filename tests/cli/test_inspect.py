@@ -11,6 +11,7 @@ import pytest
 
 from atrouscaffe.cli.main import main
 from atrouscaffe.formats.caffemodel import write_caffemodel
+from atrouscaffe.formats.encode import tag, varint
 from atrouscaffe.formats.mean import write_mean
 from atrouscaffe.formats.prototxt import parse_net
 from tests.conftest import ORACLE, ROOT
@@ -190,3 +191,27 @@ def test_a_label_map_and_a_solver_with_unknown_fields_are_shown(capsys: pytest.C
     report = as_json(capsys, solver)
     assert set(report) == documented("solver") | {"kind", "path"} and "stepearly" in report["unknown_fields"][0]
     assert "training refuses it" in inspect(capsys, solver)[1]
+
+
+@pytest.mark.parametrize(("layers", "fork", "evidence"), [
+    ([("BN", 152), ("Interp", 143)], "PSPNet's and ICNet's Caffe", "field 152 on a layer of type BN"),
+    ([("Interp", 143)], "DeepLab's second fork", "field 143 on a layer of type Interp"),
+    ([("BN", 45), ("Upsample", 137)], "SegNet's Caffe", "field 137 on a layer of type Upsample"),
+    ([("BN", 45), ("Upsample", 147)], "ENet's Caffe", "field 147 on a layer of type Upsample"),
+    ([("MultiStageMeanfield", 146)], "CRF-as-RNN's or HED's Caffe", "field 146 on a layer of type MultiStageMeanfield"),
+    ([("MultiStageMeanfield", 1000)], "BVLC's Caffe", "field 1000 on a layer of type MultiStageMeanfield"),
+    ([("PriorBox", 203), ("Input", 143)], "SSD's Caffe", "a layer of type PriorBox"),
+    ([("Crop", 144)], "BVLC's Caffe", "field 144 on a layer of type Crop"),
+    ([("ReLU", 123)], "BVLC's Caffe", "number alike"),
+])
+def test_the_fork_that_wrote_weights_is_told_with_the_evidence(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                                               layers: list, fork: str, evidence: str) -> None:
+    def field(number: int, body: bytes) -> bytes:
+        return tag(number, 2) + varint(len(body)) + body
+
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(b"".join(field(100, field(1, b"n") + field(2, kind.encode()) + field(number, b""))
+                              for kind, number in layers))
+    report = as_json(capsys, path)
+    assert report["fork"] == fork and evidence in report["evidence"]
+    assert f"written by  {fork}" in inspect(capsys, path)[1]

@@ -61,7 +61,7 @@ def test_a_pixel_stays_where_it_was(rng):
     net.params["c"][0].data[...] = 0
     net.params["c"][0].data[0, 0, 1, 1] = 1
     x = np.abs(rng.standard_normal((1, 1, 12, 13))).astype(np.float32)
-    np.testing.assert_array_equal(net.forward(data=x)["y"], x)
+    np.testing.assert_allclose(net.forward(data=x)["y"], x, atol=1e-5)
     assert net.spec.notes == ("layer 'y' (Crop) cuts at offset 4 x 3, from the layers between its bottoms",)
     again = parse_net(write_net(net.spec))  # said in the file from now on, for every Caffe
     assert again.notes == () and again.layers[-1].fields.crop_param.offset == (4, 3)

@@ -34,7 +34,13 @@ FACTS = [  # message, field, number by dialect (None: the dialect lacks it), fro
     ("LayerParameter", "unique_label_param", {"v2": 150}),
     ("LayerParameter", "mat_read_param", {"v2": 151}),
     ("LayerParameter", "permute_param", {"bvlc": 202, "enet": 202}),
-    ("LayerParameter", "bn_param", {"bvlc": 45, "segnet": 45, "enet": 45}),
+    ("LayerParameter", "bn_param", {"bvlc": 45, "segnet": 45, "enet": 45, "pspnet": 152}),
+    ("LayerParameter", "multi_stage_meanfield_param", {"crfrnn": 146, "bvlc": 1000, "v2": None}),
+    ("BNParameter", "slope_filler", {"segnet": None, "pspnet": 1}),
+    ("BNParameter", "scale_filler", {"segnet": 1, "pspnet": None}),
+    ("TransformationParameter", "resize_param", {"ssd": 8, "bvlc": None}),
+    ("SolverParameter", "eval_type", {"ssd": 41, "bvlc": None}),
+    ("SolverParameter", "weights", {"ssd": None, "bvlc": 42}),
     ("V1LayerParameter", "seg_accuracy_param", {"v1": 42, "v2": None, "bvlc": None}),
     ("V1LayerParameter", "loss_param", {"v1": None, "v2": 42, "bvlc": 42}),
     ("V1LayerParameter", "softmaxloss_param", {"v1": 44}),
@@ -59,6 +65,7 @@ def test_layer_type_39_is_another_in_v1():
     assert schema("v1").enums["V1LayerParameter.LayerType"].names[39] == "IMAGE_SEG_DATA"
     assert schema("bvlc").enums["V1LayerParameter.LayerType"].names[39] == "DECONVOLUTION"
     assert schema("v2").enums["V1LayerParameter.LayerType"].names[39] == "DECONVOLUTION"
+    assert schema("crfrnn").enums["V1LayerParameter.LayerType"].names[40] == "CROP"
     v1 = schema("v1").enums["V1LayerParameter.LayerType"].numbers
     assert [v1[name] for name in ("SEG_ACCURACY", "INTERP", "PADDING", "DENSE_CRF", "ONEHOT")] == [40, 41, 42, 45, 56]
 
