@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what documents repeat from the code: docs/layers.md, and the table of commands in README.md.
+"""Write what documents repeat from the code: docs/layers.md, docs/zoo.md, the table of commands in README.md.
 
     python tools/make_docs.py            write the files
     python tools/make_docs.py --check    exit 1 if one differs from what would be written
@@ -17,6 +17,7 @@ from atrouscaffe.cli.main import COMMANDS
 from atrouscaffe.layers.base import Layer, layer_class, layer_types
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 HEAD = """# Layer types
 
 {count} types, under the names of BVLC Caffe; the upper-case names of the first DeepLab fork (`SOFTMAX_LOSS`) and its
@@ -85,12 +86,14 @@ def readme_text() -> str:
 
 def files() -> dict[str, str]:
     """Return every file as path under the repository and text."""
-    return {"docs/layers.md": layers_text(), "README.md": readme_text()}
+    from tools.zoo import zoo_text
+
+    return {"docs/layers.md": layers_text(), "docs/zoo.md": zoo_text(), "README.md": readme_text()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write or check the files; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write docs/layers.md and README.md's table of commands.")
+    parser = argparse.ArgumentParser(description="Write docs/layers.md, docs/zoo.md and README.md's table of commands.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
     parser.add_argument("--root", type=Path, default=ROOT, help="folder to write into")
     options = parser.parse_args(argv)

@@ -7,7 +7,9 @@ import pytest
 
 from atrouscaffe import TEST, TRAIN, Net
 from atrouscaffe.errors import AtrousCaffeError, DataError, FileMissingError, LayerError, ShapeError
+from atrouscaffe.formats.caffemodel import read_caffemodel
 from atrouscaffe.formats.prototxt import read_net
+from atrouscaffe.formats.schema import message_class
 from tests.check import make_net
 from tests.layers.one_layer import check_gradients, small_net
 
@@ -211,3 +213,20 @@ def test_the_example_net_builds_and_runs(tmp_path, monkeypatch, shared_data):
     wanted = brute_force(arrays["u"][0], arrays["u"][0], arrays["i"][0], [3 * np.eye(4), 5 * np.eye(4), -np.eye(4)],
                          iterations=5, alpha=160, beta=3, gamma=3)
     assert (net.blobs["pred"].data[0].argmax(0) == wanted.argmax(0)).mean() > 0.95
+
+
+@pytest.mark.parametrize(("dialect", "number"), [("crfrnn", 146), ("bvlc", 1000)])
+def test_weights_of_both_forks_are_read_by_their_numbers(dialect, number, tmp_path):
+    """The first fork has the options at 146, which are others' in BVLC's Caffe; the later one at 1000."""
+    written = message_class("NetParameter", dialect)()
+    one = written.layer.add(name="l", type="MultiStageMeanfield", bottom=["u", "s", "i"], top=["y"])
+    one.multi_stage_meanfield_param.theta_alpha = 160
+    values = matrices(3)
+    for value in values:
+        one.blobs.add(data=value.ravel()).shape.dim.extend((1, 1, 3, 3))
+    (tmp_path / "crf.caffemodel").write_bytes(written.SerializeToString())
+    assert {field.number for field, _ in one.ListFields()} == {1, 2, 3, 4, 7, number}
+    net = small_net(layer(), bottoms(labels=3, height=4, width=5), weights=tmp_path / "crf.caffemodel")
+    for blob, value in zip(net.params["l"], values):
+        np.testing.assert_allclose(blob.data[0, 0], value, rtol=1e-6)
+    assert read_caffemodel(tmp_path / "crf.caffemodel").dialect == dialect
