@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "atrouscaffe"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "spec", "geometry", "resources", "alias"}
+GROUND = {"errors", "spec", "geometry", "resources", "alias", "plugins"}
 WINGS = {"formats", "data", "metrics"}  # these see the ground alone
 OPS = GROUND | {"runtime", "ops"}
 LAYERS = OPS | WINGS | {"crf", "layers"}
 NET = LAYERS | {"graph", "net", "weights", "fillers", "execution", "recorded", "arguments", "rows", "views"}
 SEES = {  # room -> rooms that it may import, beside itself
     "errors": set(), "spec": {"errors"}, "geometry": {"errors"}, "resources": {"errors"},
-    "alias": {"errors"},
+    "alias": {"errors"}, "plugins": {"errors"}, "gradient_check": NET,
     "formats": GROUND, "data": GROUND, "metrics": GROUND,
     "runtime": GROUND, "ops": OPS, "crf": OPS, "pydensecrf": OPS | {"crf"},
     "layers": LAYERS | {"fillers"}, "graph": LAYERS, "net": NET, "weights": NET, "fillers": NET, "execution": NET,

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from atrouscaffe.cli.main import COMMANDS
-from atrouscaffe.layers.base import Layer, layer_class, layer_types
+from atrouscaffe.graph.layer_list import layer_list
+from atrouscaffe.layers.base import Layer, layer_class
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -40,36 +41,28 @@ Sources, formulas and every known difference from the original, as the classes' 
 COMMAND_TABLE = re.compile(r"(?<=\| command \| what it does \|\n\| --- \| --- \|\n)(?:\|.*\|\n)*")
 
 
-def span(counts: tuple[int, int | None]) -> str:
-    """Write (fewest, most) briefly."""
-    low, high = counts
-    if high is None:
-        return f"{low}+"
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def parts(cls: type[Layer]) -> tuple[str, str]:
-    """Return a class's first docstring paragraph in one line, and its Notes section."""
+def notes_of(cls: type[Layer]) -> str:
+    """Return the Notes section of a class's docstring."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    first = " ".join(text.split("\n\n")[0].split())
-    if not first:
-        raise SystemExit(f"make_docs: {cls.__module__}.{cls.__name__} has no docstring")
     found = re.search(r"^Notes\n-----\n(.*?)(?=^\w[^\n]*\n---|\Z)", text, re.DOTALL | re.MULTILINE)
-    return first.replace("``", "`"), found.group(1).strip().replace("``", "`") if found else ""
+    return found.group(1).strip().replace("``", "`") if found else ""
 
 
 def layers_text() -> str:
-    """Return docs/layers.md."""
+    """Return docs/layers.md: the types of this package, whatever plug-ins are installed."""
     rows, notes = [], []
-    for name in layer_types():
-        cls = layer_class(name)
-        first, more = parts(cls)
-        tops = "=" if cls.same_tops else span((0, cls.tops[1]) if cls.auto_tops else cls.tops)
-        options = f"`{cls.options}`" if cls.options else ""
-        rows.append(f"| `{name}` | {span(cls.bottoms)} → {tops} | {options} | {'yes' if cls.in_place else ''} | "
-                    f"{'yes' if cls.has_backward else 'no'} | {first.replace('|', chr(92) + '|')} |")
+    for entry in layer_list():
+        if entry.package:
+            continue
+        if not entry.summary:
+            raise SystemExit(f"make_docs: {entry.type} has no docstring")
+        summary = entry.summary.replace("``", "`").replace("|", chr(92) + "|")
+        options = f"`{entry.options}`" if entry.options else ""
+        rows.append(f"| `{entry.type}` | {entry.bottoms} → {entry.tops} | {options} | "
+                    f"{'yes' if entry.in_place else ''} | {'yes' if entry.backward else 'no'} | {summary} |")
+        more = notes_of(layer_class(entry.type))
         if more:
-            notes.append(f"### {name}\n\n{more}\n")
+            notes.append(f"### {entry.type}\n\n{more}\n")
     body = HEAD.format(count=len(rows), rows="\n".join(rows))
     return body + (NOTES + "\n" + "\n".join(notes) if notes else "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -27,8 +28,11 @@ KINDS = ("net", "solver", "weights", "mean", "state", "labels")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("file", metavar="FILE", help="prototxt, caffemodel (binary or HDF5), mean or solverstate file")
+    parser.add_argument("file", metavar="FILE", nargs="?",
+                        help="prototxt, caffemodel (binary or HDF5), mean or solverstate file")
     parser.add_argument("--as", dest="kind", choices=KINDS, help="what the file is; by default its suffix says so")
+    parser.add_argument("--layers", action="store_true", help="list all layer types, those of plug-ins with their "
+                                                              "package; no FILE then")
     parser.add_argument("--dialect", metavar="NAME", help="read it as v1, v2 or bvlc (weights also segnet, enet, "
                                                           "pspnet, crfrnn, ssd) instead of what it looks like")
     parser.add_argument("--proto", metavar="FILE", help="caffe.proto of the fork that wrote a net or weights, by whose "
@@ -55,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.formats.diagnose import is_label_map, kind_by_suffix
     from atrouscaffe.formats.prototxt import read_text
 
+    if args.layers == bool(args.file):
+        raise ArgumentError(f"expected either a file or --layers, got {'both' if args.file else 'none of them'}")
+    if args.layers:
+        report, text = _layers()
+        print(json.dumps(report) if args.json else text)
+        return 0
     kind = args.kind or kind_by_suffix(args.file)
     for option, given in (("--phase", args.phase), ("--set", args.variables), ("--input-shape", args.shapes)):
         if given and kind not in (("net", "solver") if option == "--set" else ("net",)):
@@ -265,6 +275,16 @@ def _state(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
               "current_step": state.current_step, "history": [list(array.shape) for array in state.history]}
     return report, _table([("iteration", f"{state.iter:,}"), ("weights", state.learned_net or "not named"),
                            ("current step", str(state.current_step)), ("history", f"{len(state.history)} blobs")])
+
+
+def _layers() -> tuple[dict[str, Any], str]:
+    from atrouscaffe.graph.layer_list import layer_list
+
+    entries = layer_list()
+    rows = [("type", "bottoms → tops", "options", "package", "what it does")]
+    rows += [(entry.type, f"{entry.bottoms} → {entry.tops}", entry.options, entry.package,
+              entry.summary.replace("``", "").partition(". ")[0]) for entry in entries]
+    return {"kind": "layers", "layers": [dataclasses.asdict(entry) for entry in entries]}, _columns(rows)
 
 
 def _labels(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

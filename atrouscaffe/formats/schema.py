@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from atrouscaffe.formats.declare import add_declared
 from atrouscaffe.formats.dialect import WIRE_DIALECTS, check_dialect, localize
+from atrouscaffe.plugins import load_plugins
 
 __all__ = ["OPEN", "EnumType", "FieldType", "MessageType", "Schema", "enum_descriptor", "file_descriptor", "float32",
            "message_class", "schema"]
@@ -140,11 +142,13 @@ class Schema:
 
 def _file(dialect: str) -> Any:
     from google.protobuf import descriptor_pb2
+    load_plugins()  # what they declare belongs to the schema
     files = descriptor_pb2.FileDescriptorSet()
     files.ParseFromString(resources.files(__package__).joinpath("caffe.desc").read_bytes())
     file = files.file[0]
     if dialect != "union":
         localize(file, "bvlc" if dialect == OPEN else dialect, keep_all=dialect == OPEN)
+    add_declared(file, numbered_only=dialect not in ("union", OPEN))
     return file
 
 

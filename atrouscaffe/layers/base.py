@@ -21,7 +21,7 @@ import functools
 import importlib
 import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -29,11 +29,13 @@ import numpy as np
 
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError
+from atrouscaffe.formats.declare import Inner, declare
 from atrouscaffe.ops.keep import Keep, make_anew
+from atrouscaffe.plugins import load_plugins
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.spec import TRAIN, Fields, LayerSpec, Phase
 
-__all__ = ["GLOBAL", "POINTWISE", "Blueprint", "Context", "Env", "Layer", "Reach", "Shape", "layer_class",
+__all__ = ["GLOBAL", "POINTWISE", "Blueprint", "Context", "Env", "Inner", "Layer", "Reach", "Shape", "layer_class",
            "layer_types", "make_layer", "register"]
 
 Shape = tuple[int, ...]
@@ -156,6 +158,12 @@ class Layer:
         Caffe's type name.
     options : str
         Field of LayerParameter that holds the layer's own options, "" for none.
+    message : mapping of str to object
+        The fields of that message, where it is not in ``formats/caffe.proto``: a plug-in's, each with its default.
+        A float, int, bool or str is one; a type is a field without a default; ``[float]`` is repeated; a tuple of
+        words is an enum, the first one its default; ``Inner("FillerParameter")`` is a message of Caffe.
+    number : int
+        The number of that field in binary files, from 30000 on; 0 keeps it out of them.
     bottoms, tops : tuple of (int, int or None)
         Fewest and most; None is no limit.
     auto_tops : int
@@ -174,6 +182,8 @@ class Layer:
 
     type: ClassVar[str] = ""
     options: ClassVar[str] = ""
+    message: ClassVar[Mapping[str, Any]] = {}
+    number: ClassVar[int] = 0
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     auto_tops: ClassVar[int] = 0
@@ -265,9 +275,19 @@ _searched = False
 
 
 def register(cls: type[Layer]) -> type[Layer]:
-    """Make a layer class known under its ``type``; a class decorator."""
+    """Make a layer class known under its ``type``; a class decorator.
+
+    Raises
+    ------
+    LayerError
+        A name that is taken, or a message that cannot be declared.
+    """
+    if cls.__module__.partition(".")[0] != "atrouscaffe":
+        _search()  # so that a plug-in cannot take the name of a layer that is not imported yet
     if not cls.type or cls.type in _registry:
         raise LayerError(f"layer type {cls.type!r}: expected a name that is not taken yet")
+    if cls.message:
+        declare(cls.options, cls.message, cls.number)
     _registry[cls.type] = cls
     return cls
 
@@ -280,6 +300,7 @@ def _search(type_name: str | None = None) -> None:
     global _searched
     if _searched:
         return
+    load_plugins()
     package = importlib.import_module("atrouscaffe.layers")
     for module in pkgutil.iter_modules(package.__path__):
         if type_name is None or module.name.replace("_", "") == type_name.lower():

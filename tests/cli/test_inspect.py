@@ -215,3 +215,14 @@ def test_the_fork_that_wrote_weights_is_told_with_the_evidence(capsys: pytest.Ca
     report = as_json(capsys, path)
     assert report["fork"] == fork and evidence in report["evidence"]
     assert f"written by  {fork}" in inspect(capsys, path)[1]
+
+
+def test_layer_types_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, "--layers")
+    assert set(report) == {"kind", "layers"}
+    section = (ROOT / "docs/inspect.md").read_text().split("## kind: layers (`inspect --layers`)\n")[1]
+    assert {*report["layers"][0], "layers"} <= set(re.findall(r"`(\w+)`", section))
+    assert re.search(r"^Concat +1\+ → 1 +concat_param +Join bottoms along `axis`", inspect(capsys, "--layers")[1], re.M)
+    for words in ([], ["--layers", "net.prototxt"]):
+        status, _, err = inspect(capsys, *words)
+        assert status == 2 and "either a file or --layers" in err
