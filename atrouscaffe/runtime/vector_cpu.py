@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 __all__ = ["Vector", "acted", "activation", "add", "address_of", "div", "exp", "fill", "less", "load", "maximum",
            "memory", "memory_at", "minimum", "mul", "muladd", "nan_flags", "part", "peek", "poke", "prefetch", "rint",
-           "store", "sub", "turn", "widest"]
+           "splat", "store", "sub", "turn", "unzip", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -194,18 +194,20 @@ def prefetch(typingctx, array, offset):
     return types.void(array, types.intp), code
 
 
+def splat(builder, kind, number):
+    """Emit an LLVM vector of type `kind` whose lanes are all `number`."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_INDEX, 0))
+    mask = ir.Constant(ir.VectorType(_INDEX, kind.count), None)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
+
+
 @intrinsic(prefer_literal=True)
 def fill(typingctx, value, lanes):
     """Return a vector whose lanes are all `value`."""
     result = Vector(lanes.literal_value, value)
 
     def code(context, builder, signature, args):
-        parts = []
-        for kind in result.part_types:
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), args[0], ir.Constant(_INDEX, 0))
-            mask = ir.Constant(ir.VectorType(_INDEX, kind.count), None)
-            parts.append(builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask))
-        return _pack(builder, parts)
+        return _pack(builder, [splat(builder, kind, args[0]) for kind in result.part_types])
 
     return result(value, lanes), code
 
@@ -318,6 +320,26 @@ def turn(typingctx, source, at, step, target, to, stride):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp), code
+
+
+@intrinsic
+def unzip(typingctx, source, at, target, even, odd):
+    """Write the even ones of 32 numbers to ``target[even:]``, the odd ones to ``target[odd:]``."""
+
+    def code(context, builder, signature, args):
+        kind = ir.VectorType(_FLOATS[source.dtype], 16)
+        align = source.dtype.bitwidth // 8
+        address = address_of(context, builder, signature.args[0], args[0], args[1])
+        halves = [builder.load(builder.bitcast(builder.gep(address, [ir.Constant(ir.IntType(64), at)]),
+                                               kind.as_pointer()), align=align) for at in (0, 16)]
+        for first, place in ((0, args[3]), (1, args[4])):
+            mask = ir.Constant(ir.VectorType(_INDEX, 16), list(range(first, 32, 2)))
+            address = address_of(context, builder, signature.args[2], args[2], place)
+            builder.store(builder.shuffle_vector(*halves, mask), builder.bitcast(address, kind.as_pointer()),
+                          align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), code
 
 
 @intrinsic

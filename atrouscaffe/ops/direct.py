@@ -1,0 +1,131 @@
+"""Convolutions without a copy for each tap: few channels, the first layer, depthwise.
+
+Chosen where a matrix product would spend its time on copying its operand. Work is cut into strips of output rows, or
+into runs of groups of channels; see `direct_cpu` for the kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrouscaffe.geometry import Window
+from atrouscaffe.ops.conv_panels import packed
+from atrouscaffe.ops.direct_cpu import ALONE, NARROW, convolve
+from atrouscaffe.ops.finish import Finish
+from atrouscaffe.ops.im2col import Geo, geo_of, is_direct, is_pointwise
+from atrouscaffe.ops.keep import Keep, make_anew
+from atrouscaffe.ops.product import aligned, row_blocks
+from atrouscaffe.ops.product_cpu import ROWS, WIDTH
+from atrouscaffe.ops.workspace import scratch
+from atrouscaffe.runtime.threads import chunks, parallel
+
+__all__ = ["forward"]
+
+ROOM = 2**17
+"""Numbers that the rows of one task may take: half a megabyte."""
+RUN = 512
+"""Pixels of a row where rows follow one another."""
+TASKS = 8
+SMALL_WORK = 2**20
+"""Multiply-adds that are worth a task of their own."""
+_ZEROS = np.zeros(ALONE, np.float32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What follows from the shapes of a convolution; the words are those of `direct_cpu.convolve`."""
+
+    blocks: np.ndarray
+    offsets: np.ndarray
+    shape: tuple[int, ...]
+    geo: Geo
+    room_shape: tuple[int, int]
+    room: int
+    tasks: list[tuple[int, int, int, int, int]]
+
+
+@functools.lru_cache(512)
+def plan(x: tuple[int, ...], y: tuple[int, ...], windows: tuple[Window, Window], group: int, alone: bool) -> Plan:
+    """Return how a convolution from shape `x` to shape `y` is done.
+
+    Parameters
+    ----------
+    x, y : (N, channels, height, width)
+    windows : two of Window
+    group : int
+    alone : bool
+        In blocks of one output, for groups of few channels.
+    """
+    images, channels, height, width = x
+    outputs, out_h, out_w = y[1:]
+    per_in, per_out, pixels = channels // group, outputs // group, out_h * out_w
+    blocks = np.array([(m, 1, 1) for m in range(per_out)], np.int64) if alone else row_blocks(per_out)
+    geo = kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, hole_h, hole_w = geo_of(windows)
+    wanted = max(1, min(TASKS, y[0] * outputs * pixels * per_in * kernel_h * kernel_w // SMALL_WORK))
+    if is_pointwise(windows) and pixels >= NARROW:  # pixels follow one another: read where they are
+        height, width, out_w = 1, pixels, min(pixels, RUN)
+        out_h = pixels // out_w + (pixels % out_w >= NARROW)
+        rows, run, size = 0, 0, 0
+        offsets = np.arange(per_in) * pixels
+        step = max(1, out_h // max(1, wanted // (images * group)))
+    else:
+        reach_h, reach_w = (kernel_h - 1) * hole_h, (kernel_w - 1) * hole_w
+        run = max(-(-(width + 2 * pad_w) // stride_w), reach_w // stride_w + out_w + NARROW)
+        run = -(-run // NARROW) // 2 * 2 * NARROW + NARROW  # an odd number of cache lines
+        fitting = (ROOM // (per_in * stride_w * run) - reach_h - 1) // stride_h + 1
+        strips = max(1, -(-out_h // max(1, fitting)), min(out_h // 4, -(-wanted // (images * group))))
+        step = -(-out_h // strips)
+        rows = (step - 1) * stride_h + reach_h + 1
+        size = per_in * rows * stride_w * run
+        taps = [(ty * hole_h * stride_w + tx * hole_w % stride_w) * run + tx * hole_w // stride_w
+                for ty in range(kernel_h) for tx in range(kernel_w)]
+        offsets = (np.array(taps)[:, None] + np.arange(per_in) * rows * stride_w * run).reshape(-1)
+    strips = chunks(out_h, step)
+    parts = chunks(group, max(1, group * images * len(strips) // max(wanted, 1)))
+    return Plan(blocks, offsets, (channels, height, width, outputs, out_h, out_w, pixels, group), geo, (rows, run), size,
+                [(n, *part, *strip) for n in range(images) for part in parts for strip in strips])
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, windows: Sequence[Window],
+            group: int, finish: Finish, keep: Keep = make_anew) -> None:
+    """Write ``y = conv(x, weight) + bias``, finished.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float32, contiguous
+    weight : (M, C/group, kernel_h, kernel_w) float32
+    bias : (M,) float32 or None
+    y : (N, M, out_h, out_w) float32, contiguous, written
+    windows : two of Window
+    group : int
+    finish : Finish
+    keep : Keep
+        Holds the packed weights.
+    """
+    alone = is_direct(weight, y.shape[1], group)
+    how = plan(x.shape, y.shape, tuple(windows), group, alone)
+    if alone:
+        panels = keep(("alone", group), lambda: taps_first(weight))
+    else:
+        panels = keep(("panels", group), lambda: packed(weight, group)).reshape(-1)
+    tail = np.zeros(ROWS[0], np.float32)
+    shift = np.concatenate((np.zeros(y.shape[1], np.float32) if bias is None else bias, tail))
+    slope = np.concatenate((finish.slopes(y.shape[1]), tail))
+    source, target = x.reshape(-1), y.reshape(-1)
+    base = _ZEROS if finish.base is None else finish.base.reshape(-1)
+
+    def work(i: int) -> None:
+        convolve(source, target, base, aligned("room", how.room), panels, how.blocks, how.offsets, shift, slope,
+                 scratch("edge", (ROWS[0] * WIDTH,), np.float32), how.tasks[i], how.shape, how.geo, how.room_shape,
+                 finish.base is not None, finish.act == 1, np.float32(finish.cap))
+
+    parallel(work, len(how.tasks))
+
+
+def taps_first(weight: np.ndarray) -> np.ndarray:
+    """Return the weights of groups of few channels, flat, in the order (output, tap, channel)."""
+    return np.ascontiguousarray(weight.reshape(*weight.shape[:2], -1).swapaxes(1, 2)).reshape(-1)
