@@ -76,7 +76,7 @@ class Net:
     precision : {"fp32", "tf32", "fp16"}, optional
         What operands of convolutions and inner products are rounded to on a CUDA device; sums and blobs stay
         float32.
-    engine : {"winograd", "panels", "columns"}, optional
+    engine : {"winograd", "direct", "panels", "columns"}, optional
         The way of convolutions on the CPU, where it can do the work; by default the fastest for each layer.
     winograd : bool, optional
         False: no convolution by Winograd's transforms, whose rounding differs from that of plain sums.

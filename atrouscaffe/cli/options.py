@@ -12,7 +12,7 @@ from atrouscaffe.errors import ArgumentError
 __all__ = ["ENGINES", "PRECISIONS", "add_device_options", "add_engine_options", "add_model_options",
            "make_segmenter", "pairs"]
 
-ENGINES = ("winograd", "panels", "columns")
+ENGINES = ("winograd", "direct", "panels", "columns")
 """Those of `atrouscaffe.runtime.backend`, which is not imported for the sake of ``--help``."""
 PRECISIONS = ("fp32", "tf32", "fp16")
 """Those of `atrouscaffe.runtime.cuda`, which is not imported for the sake of ``--help``."""

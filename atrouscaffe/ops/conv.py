@@ -3,7 +3,7 @@
 Ways on a CPU, chosen by shape (`choose_way`):
 
 - 3x3 taps at stride 1 go through Winograd's transforms (`winograd`);
-- groups of few channels (depthwise) run in compiled loops, without columns;
+- few channels, strides and groups of few channels (depthwise) go to a kernel that reads the image itself (`direct`);
 - everything else is multiplied by the matrix kernel, holes sampled into its operand (`conv_panels`);
 - float64, which serves checks, makes blocks of columns (see `im2col`) and multiplies them by BLAS.
 
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.geometry import Window
-from atrouscaffe.ops import conv_nd, conv_panels, winograd
+from atrouscaffe.ops import conv_nd, conv_panels, direct, winograd
 from atrouscaffe.ops.finish import PLAIN, RELU, Finish
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
@@ -89,6 +89,8 @@ def conv_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: 
     elif way == "panels":
         conv_panels.forward(x, weight, bias, y, windows, group, finish, keep)
     elif way == "direct":
+        direct.forward(x, weight, bias, y, windows, group, finish, keep)
+    elif way == "loops":
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks, geo = _plane_blocks(y.shape), geo_of(windows)
         parallel(lambda i: direct_forward(x, weight, flat_bias, y, *blocks[i], geo), len(blocks))
@@ -292,7 +294,7 @@ def conv_bias_gradient(dy: np.ndarray, dbias: np.ndarray) -> None:
 
 def choose_way(x: np.ndarray, weight: np.ndarray, y: np.ndarray, windows: Sequence[Window], group: int,
                engine: str | None = None) -> str:
-    """Return the way of a convolution over two axes on the CPU: one of the backend's `ENGINES`, or ``"direct"``.
+    """Return the way of a convolution over two axes on the CPU: one of the backend's `ENGINES`, or ``"loops"``.
 
     The cheaper one by an estimate in processor cycles, whose constants were measured (`benchmarks/cpu.py`).
 
@@ -303,19 +305,25 @@ def choose_way(x: np.ndarray, weight: np.ndarray, y: np.ndarray, windows: Sequen
     windows : two of Window
     group : int
     engine : str, optional
+        Also ``"plain"``: any but Winograd.
     """
+    plain = all(a.dtype == np.float32 and a.flags.c_contiguous for a in (x, weight, y))
     if is_direct(weight, y.shape[1], group):
-        return "direct"
-    if engine == "columns" or any(a.dtype != np.float32 or not a.flags.c_contiguous for a in (x, weight, y)):
+        return "direct" if plain else "loops"
+    if engine == "columns" or not plain:
         return "columns"
-    if engine == "panels" or not winograd.fits(weight, windows, group):
-        return "panels"
-    channels, outputs = x.shape[1], y.shape[1]
+    if engine in ("panels", "direct"):
+        return engine
+    per_in, outputs = weight.shape[1], y.shape[1]
     pixels = y.shape[0] * y.shape[2] * y.shape[3]
-    tiles, vectors = winograd.counted(y.shape, windows[0].hole)
-    by_panels = pixels * 9 * channels * (outputs / 32 + 1)
-    by_winograd = 36 * tiles * channels * outputs / 32 + vectors * (channels * 300 + outputs * 200)
-    return "winograd" if engine == "winograd" or by_winograd < by_panels else "panels"
+    costs = {"panels": pixels * (per_in * taps_of(windows) * (outputs / 32 + group) + outputs * 0.6),
+             "direct": direct.cost(x.shape, y.shape, tuple(windows), group)}
+    if winograd.fits(weight, windows, group) and engine != "plain":
+        tiles, vectors = winograd.counted(y.shape, windows[0].hole)
+        costs["winograd"] = 36 * tiles * per_in * outputs / 32 + vectors * (per_in * 300 + outputs * 200)
+        if engine == "winograd":
+            return engine
+    return min(costs, key=lambda way: costs[way])
 
 
 def _turned(weight: np.ndarray, group: int) -> np.ndarray:

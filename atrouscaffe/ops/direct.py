@@ -7,6 +7,7 @@ into runs of groups of channels; see `direct_cpu` for the kernel.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from atrouscaffe.ops.direct_cpu import ALONE, NARROW, convolve
 from atrouscaffe.ops.finish import Finish
 from atrouscaffe.ops.im2col import Geo, geo_of, is_direct, is_pointwise
 from atrouscaffe.ops.keep import Keep, make_anew
-from atrouscaffe.ops.product import aligned, row_blocks
+from atrouscaffe.ops.product import aligned, padded_rows, row_blocks
 from atrouscaffe.ops.product_cpu import ROWS, WIDTH
 from atrouscaffe.ops.workspace import scratch
 from atrouscaffe.runtime.threads import chunks, parallel
@@ -27,6 +28,9 @@ __all__ = ["forward"]
 
 ROOM = 2**17
 """Numbers that the rows of one task may take: half a megabyte."""
+MOST_ROOM = 4 * ROOM
+MOST_PLANES = 96
+"""Channels that are read where they are; more would push one another out of the caches."""
 RUN = 512
 """Pixels of a row where rows follow one another."""
 TASKS = 8
@@ -64,7 +68,7 @@ def plan(x: tuple[int, ...], y: tuple[int, ...], windows: tuple[Window, Window],
     outputs, out_h, out_w = y[1:]
     per_in, per_out, pixels = channels // group, outputs // group, out_h * out_w
     blocks = np.array([(m, 1, 1) for m in range(per_out)], np.int64) if alone else row_blocks(per_out)
-    geo = kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, hole_h, hole_w = geo_of(windows)
+    geo = kernel_h, kernel_w, stride_h, stride_w, _, pad_w, hole_h, hole_w = geo_of(windows)
     wanted = max(1, min(TASKS, y[0] * outputs * pixels * per_in * kernel_h * kernel_w // SMALL_WORK))
     if is_pointwise(windows) and pixels >= NARROW:  # pixels follow one another: read where they are
         height, width, out_w = 1, pixels, min(pixels, RUN)
@@ -86,8 +90,21 @@ def plan(x: tuple[int, ...], y: tuple[int, ...], windows: tuple[Window, Window],
         offsets = (np.array(taps)[:, None] + np.arange(per_in) * rows * stride_w * run).reshape(-1)
     strips = chunks(out_h, step)
     parts = chunks(group, max(1, group * images * len(strips) // max(wanted, 1)))
-    return Plan(blocks, offsets, (channels, height, width, outputs, out_h, out_w, pixels, group), geo, (rows, run), size,
+    shape = channels, height, width, outputs, out_h, out_w, pixels, group
+    return Plan(blocks, offsets, shape, geo, (rows, run), size,
                 [(n, *part, *strip) for n in range(images) for part in parts for strip in strips])
+
+
+@functools.lru_cache(512)
+def cost(x: tuple[int, ...], y: tuple[int, ...], windows: tuple[Window, Window], group: int) -> float:
+    """Return about how many processor cycles a convolution takes, as `conv.choose_way` counts them."""
+    how = plan(x, y, windows, group, False)
+    if how.room > MOST_ROOM or (how.room == 0 and x[1] // group > MOST_PLANES):
+        return math.inf
+    columns = how.shape[5]
+    across = -(-columns // NARROW) * NARROW / columns
+    products = y[0] * group * padded_rows(how.blocks) * how.shape[6] * across * (len(how.offsets) / 32 * 1.2 + 0.25)
+    return products + len(how.tasks) * how.room * (how.tasks[0][2] - how.tasks[0][1]) / 6
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, windows: Sequence[Window],

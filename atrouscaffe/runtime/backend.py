@@ -12,7 +12,7 @@ from atrouscaffe.errors import ArgumentError, DeviceError
 
 __all__ = ["ENGINES", "CpuBackend", "get_backend", "module_of", "on_device"]
 
-ENGINES = ("winograd", "panels", "columns")
+ENGINES = ("winograd", "direct", "panels", "columns")
 """Ways of a convolution on the CPU: Winograd's transforms, sampled panels and our kernel, columns and BLAS."""
 
 
@@ -113,7 +113,7 @@ def get_backend(device: str = "cpu", precision: str = "fp32", engine: str | None
         if precision != "fp32":
             raise ArgumentError(f"precision: expected 'fp32' on device 'cpu', got {precision!r}; the others need a "
                                 "CUDA device")
-        return CpuBackend(engine or (None if winograd else "panels"))
+        return CpuBackend(engine or (None if winograd else "plain"))
     match = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
     if match:
         from atrouscaffe.runtime.cuda import CudaBackend

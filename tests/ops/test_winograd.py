@@ -48,7 +48,7 @@ def test_winograd_when_compared_with_loops_then_equal(case):
 
 @pytest.mark.parametrize("finish", [RELU, Finish(slope=0.0, cap=6.0), Finish(slope=np.linspace(0, 2, 30)),
                                     Finish(slope=0.1, cap=3.0)], ids=["relu", "relu6", "prelu", "leaky"])
-@pytest.mark.parametrize("engine", ["winograd", "panels", "columns"])
+@pytest.mark.parametrize("engine", ["winograd", "direct", "panels", "columns"])
 def test_finish_when_it_is_done_in_registers_then_as_afterwards(engine, finish):
     x, weight, bias, dy, windows = problem(CASES[2])
     y, plain = np.empty_like(dy), np.empty_like(dy)
@@ -58,7 +58,7 @@ def test_finish_when_it_is_done_in_registers_then_as_afterwards(engine, finish):
     np.testing.assert_allclose(y, np.minimum(np.where(plain < 0, plain * slope, plain), finish.cap), atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["winograd", "panels", "columns"])
+@pytest.mark.parametrize("engine", ["winograd", "direct", "panels", "columns"])
 def test_finish_when_there_is_a_base_then_it_is_added_before_the_activation(engine, rng):
     x, weight, bias, dy, windows = problem(CASES[2])
     y, plain, base = np.empty_like(dy), np.empty_like(dy), rng.standard_normal(dy.shape).astype(np.float32)
