@@ -27,8 +27,9 @@ def add_device_options(parser: Any) -> None:
 
 def add_engine_options(parser: Any) -> None:
     """Add the options that say which way convolutions take on the CPU."""
-    parser.add_argument("--engine", choices=ENGINES,
-                        help="way of convolutions on the CPU, where it can do the work (the fastest for each layer)")
+    parser.add_argument("--engine", choices=ENGINES, metavar="WAY",
+                        help=f"way of convolutions on the CPU, where it can do the work: {', '.join(ENGINES)} (the "
+                             "fastest for each layer)")
     parser.add_argument("--no-winograd", action="store_true",
                         help="no convolution by Winograd's transforms, whose rounding differs from that of plain sums")
 
