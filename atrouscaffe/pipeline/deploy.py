@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,14 +99,20 @@ class Deploy:
         ArgumentError
             The net cannot be reshaped; the message says which layer stands in the way.
         """
+        if size == self.size:
+            return self._graph
         try:
             graph = Graph(self.spec_at(size), TEST, paths=self.paths, input_shapes=self.input_shapes(size))
         except AtrousCaffeError as error:
             raise ArgumentError(f"this net cannot be reshaped from {self.size[1]}x{self.size[0]} to "
                                 f"{size[1]}x{size[0]} pixels ({error})", self.spec.path) from None
-        if size != self.size:
-            self._same_parameters(graph, size)
+        self._same_parameters(graph, size)
         return graph
+
+    @functools.cached_property
+    def _graph(self) -> Graph:
+        """The graph at the net's own size."""
+        return Graph(self.spec, TEST, paths=self.paths, input_shapes=self.input_shapes(self.size))
 
     def _same_parameters(self, graph: Graph, size: tuple[int, int]) -> None:
         for old, new in zip(self.graph_at(self.size).nodes, graph.nodes):
@@ -121,23 +128,36 @@ class Deploy:
         return fields(graph)[graph.latest(self.score)]
 
     def check(self) -> None:
-        """Raise ArgumentError where no label map comes of the scores: one channel, or only the middle of an image.
-
-        A net without padding gives scores of the middle alone; what would be taken for scores of the whole
-        image would be shifted.
-        """
-        shape = self.graph_at(self.size).shape(self.score)
-        if shape[1] < 2:
+        """Raise ArgumentError where no label map comes of the scores: they have one channel."""
+        if self.graph_at(self.size).shape(self.score)[1] < 2:
             raise ArgumentError(f"output {self.score!r}: expected a score for each of at least 2 classes, got one "
                                 "channel, which says how much and not which; run the net by itself (Net)",
                                 self.spec.path)
-        for side, out, field in zip(self.size, shape[2:], self.fields()):
-            lost = side - (out - 1) * field.step - 1
-            if lost > 3 * field.step + 16 and not field.everything:
-                raise ArgumentError(f"output {self.score!r}: the scores of {shape[3]}x{shape[2]} places, one every "
-                                    f"{float(field.step):g} pixels, cover {float(side - lost):g} of an image's {side}: "
-                                    "the net has no padding; run it by itself (Net) on an image with a margin of "
-                                    f"{float(lost / 2):g} pixels", self.spec.path)
+
+    def lost(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return along each axis how many pixels at either end have no score, and how many lie between two scores.
+
+        0 where scores cover the image as far as a few of their steps. Nets without padding lose what their
+        layers see around each place.
+
+        Raises
+        ------
+        ArgumentError
+            Something is lost, and it is no whole number of pixels.
+        """
+        found = []
+        shape = self.graph_at(self.size).shape(self.score)
+        for side, count, field in zip(self.size, shape[2:], self.fields()):
+            lost = side - count * field.step
+            if field.everything or lost <= 2 * field.step + 16:
+                found.append((0, 1))
+                continue
+            if lost % 2 or field.step.denominator != 1:
+                raise ArgumentError(f"output {self.score!r}: {count} scores, one every {float(field.step):g} pixels, "
+                                    f"do not lie in the middle of an image's {side} pixels; give the net an input "
+                                    "that is larger by 1", self.spec.path)
+            found.append((int(lost) // 2, int(field.step)))
+        return found[0], found[1]
 
     def steps(self) -> tuple[int, int]:
         """Return by how many pixels the image may be shifted so that every layer shifts by whole pixels."""

@@ -53,6 +53,8 @@ class KnownModel:
         File name that the authors gave the net, where `prototxt` is "".
     size : (int, int) or None
         Height and width of the input of a net whose data layer does not say it.
+    resized : bool
+        Whether photographs are resized to the input's size, as the authors' scripts do.
     output : str
         Blob of the scores of a net with several outputs.
     labels : str
@@ -76,6 +78,7 @@ class KnownModel:
     system: str = ""
     net: str = ""
     size: tuple[int, int] | None = None
+    resized: bool = False
     output: str = ""
     labels: str = ""
 
@@ -121,7 +124,7 @@ _ICNET = _zoo(
     "ICNet", "https://github.com/hszhao/ICNet", _VGG_MEAN,
     ("icnet-cityscapes", "ICNet, Cityscapes", "icnet_cityscapes.prototxt", "icnet_cityscapes_train_30k.caffemodel",
      6_685_718, "cityscapes"),
-    trained_on="Cityscapes", note="photographs of 2048x1024 pixels go in as 2049x1025")
+    trained_on="Cityscapes", resized=True)
 _SEGNET = _zoo(
     "SegNet", "https://github.com/alexgkendall/SegNet-Tutorial (Example_Models/segnet_model_zoo.md)", (0.0,) * 3,
     ("segnet-basic-camvid", "SegNet-Basic, CamVid", "segnet_basic_camvid.prototxt", "segnet_basic_camvid.caffemodel",
@@ -129,13 +132,13 @@ _SEGNET = _zoo(
     ("segnet-driving", "SegNet, road scenes (the web demo)", "segnet_model_driving_webdemo.prototxt",
      "segnet_weights_driving_webdemo.caffemodel", 29_449_932, "camvid-12", {"trained_on": "road scenes"}),
     ("segnet-voc", "SegNet, VOC", "segnet_pascal.prototxt", "segnet_pascal.caffemodel", 29_455_125, "voc",
-     {"trained_on": "VOC 2012", "note": "photographs go in as 224x224"}),
+     {"trained_on": "VOC 2012"}),
     ("segnet-camvid", "SegNet, CamVid (as the tutorial trains it)", "segnet_inference.prototxt",
      "test_weights.caffemodel", 29_449_355, "camvid", {"published": "", "size": (360, 480)}),
     ("segnet-basic-camvid-tutorial", "SegNet-Basic, CamVid (as the tutorial trains it)",
      "segnet_basic_inference.prototxt", "test_weights.caffemodel", 1_416_587, "camvid",
      {"published": "", "size": (360, 480)}),
-    note="photographs go in as 480x360")
+    resized=True)
 _BAYESIAN_SEGNET = _zoo(
     "Bayesian SegNet", _SEGNET[0].published, (0.0,) * 3,
     ("bayesian-segnet-basic-camvid", "Bayesian SegNet-Basic, CamVid", "bayesian_segnet_basic_camvid.prototxt",
@@ -143,8 +146,8 @@ _BAYESIAN_SEGNET = _zoo(
     ("bayesian-segnet-camvid", "Bayesian SegNet, CamVid", "bayesian_segnet_camvid.prototxt",
      "bayesian_segnet_camvid.caffemodel", 29_486_411, "camvid", {"trained_on": "CamVid"}),
     ("bayesian-segnet-voc", "Bayesian SegNet, VOC", "bayesian_segnet_pascal.prototxt", "segnet_pascal.caffemodel",
-     29_455_125, "voc", {"trained_on": "VOC 2012", "note": "photographs go in as 224x224; more passes with --samples"}),
-    note="photographs go in as 480x360; more passes with --samples")
+     29_455_125, "voc", {"trained_on": "VOC 2012"}),
+    resized=True)
 _SIFT_FLOW = {"output": "score_sem", "size": (256, 256), "mean": (114.578, 115.294, 108.353)}
 _FCN = _zoo(
     "FCN", "https://github.com/shelhamer/fcn.berkeleyvision.org (caffemodel-url beside each net)",

@@ -18,6 +18,7 @@ from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
 from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.passes import PassSizes
+from atrouscaffe.pipeline.placement import Placement
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
 from atrouscaffe.pipeline.samples import Sampled, check_samples, sample_probabilities
 from atrouscaffe.pipeline.stream import stream_labels
@@ -104,8 +105,10 @@ class Segmenter:
     are padded at the bottom and right with the mean (0 after subtraction) and the scores are cut to
     the image, as in the original. For larger ones the net is reshaped; above the memory budget, or
     where it cannot be reshaped, the image is cut into tiles that overlap by the receptive field,
-    with the scores of one large pass. Scores on a coarser grid than the image are enlarged
-    bilinearly with aligned corners (by which DeepLab's grid of every 8th pixel is exact).
+    with the scores of one large pass. Where a known model's authors resize each image to the net's
+    input, so does this; an image gets a mirrored margin where the net has no padding. Scores on a
+    coarser grid than the image are enlarged bilinearly with aligned corners (by which DeepLab's grid of
+    every 8th pixel is exact).
 
     A Segmenter serves one thread at a time.
     """
@@ -133,6 +136,7 @@ class Segmenter:
         self.deploy = make_deploy(spec, output or (known.output if known else "") or None, allow_paths,
                                   known.size if known else None)
         self.deploy.check()
+        self._placement = Placement.of(self.deploy, known is not None and known.resized)
         check_samples(self.deploy.spec, samples)
         self.samples = int(samples)
         self.channel_order = channel_order
@@ -290,7 +294,7 @@ class Segmenter:
         if self.crf is not None:
             from atrouscaffe.crf.densecrf import refine_on_device
 
-            colours = pixels if pixels.shape[2] == 3 else backend.asarray(image)
+            colours = pixels if pixels.shape == image.shape else backend.asarray(image)
             return refine_on_device(colours[:, :, ::-1], self._scores(image, pixels), self.crf, backend, labels=True)
         labels = backend.xp.empty(image.shape[:2], np.uint8)
         self._label(image, pixels, labels)
@@ -298,10 +302,11 @@ class Segmenter:
 
     def _label(self, image: np.ndarray, pixels: Any, labels: Any) -> None:
         """Write the labels of an image whose pixels, in the net's channels, are on the net's device."""
-        size = image.shape[:2]
+        size = pixels.shape[:2]
         whole, tile = self._sizes.of(size)
         scores = self._coarse_scores(pixels, size, whole, tile)
-        enlarged_labels(module_of(scores).ascontiguousarray(scores), whole, labels)
+        span = self._placement.span(whole, scores.shape[1:], image.shape[:2])
+        enlarged_labels(module_of(scores).ascontiguousarray(scores), span, labels)
 
     def _refined(self, image: np.ndarray, probabilities: Any, scores: Any) -> Any:
         """Return what the CRF makes of the probabilities, on the net's device."""
@@ -313,13 +318,17 @@ class Segmenter:
         result = refine(np.ascontiguousarray(image[..., ::-1]), probabilities, **(self.crf or {}))
         return np.ascontiguousarray(result.probabilities, np.float32)
 
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
+    def _channels(self, image: np.ndarray) -> np.ndarray:
         """Return an image with as many channels as the net takes, uint8."""
         if self.deploy.channels == 1:
             import cv2
 
             return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
         return image
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        """Return an image as it goes into the net, uint8."""
+        return self._placement.place(self._channels(image))
 
     def prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Return an image as the net takes it, padded at the bottom and right.
@@ -335,7 +344,7 @@ class Segmenter:
         (1, C, height, width) float32
         """
         padded = np.empty((1, self.deploy.channels, *size), np.float32)
-        image_to_blob(self._pixels(image), self.mean.reshape(-1), padded, self.scale, self.channel_order == "rgb")
+        image_to_blob(self._channels(image), self.mean.reshape(-1), padded, self.scale, self.channel_order == "rgb")
         return padded
 
     def scores(self, image: np.ndarray) -> np.ndarray:
@@ -346,19 +355,19 @@ class Segmenter:
 
     def _scores(self, image: np.ndarray, pixels: Any = None) -> Any:
         """Return the net's scores of an image, (C, H, W) float32 on the net's device, where `pixels` may be already."""
-        size = image.shape[:2]
-        whole, tile = self._sizes.of(size)
         if pixels is None:
             pixels = self.net.backend.asarray(self._pixels(image))
-        result = self._coarse_scores(pixels, size, whole, tile)
-        xp = module_of(result)
-        if result.shape[1:] != whole:
-            enlarged = xp.empty((1, self.classes, *whole), np.float32)
+        whole, tile = self._sizes.of(pixels.shape[:2])
+        result = self._coarse_scores(pixels, pixels.shape[:2], whole, tile)
+        xp, size = module_of(result), image.shape[:2]
+        span = self._placement.span(whole, result.shape[1:], size)
+        if result.shape[1:] != span:
+            enlarged = xp.empty((1, self.classes, *span), np.float32)
             resize(result[None], enlarged)
             result = enlarged[0]
         else:
             result = result.copy()
-        if whole != size:
+        if span != size:
             result = xp.ascontiguousarray(result[:, :size[0], :size[1]])
         if self.deploy.beliefs:
             xp.log(xp.maximum(result, np.finfo(np.float32).tiny, out=result), out=result)
