@@ -47,7 +47,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output", metavar="BLOB", help="blob of the scores, where the net has several outputs")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill ${NAME} in the prototxt")
     group.add_argument("--dialect", choices=("v1", "v2", "bvlc"), help="what the net's layers go by")
-    group.add_argument("--weights-dialect", choices=("v1", "v2", "bvlc"), help="how the caffemodel is read")
+    group.add_argument("--weights-dialect", choices=("v1", "v2", "bvlc", "segnet", "enet", "pspnet", "crfrnn", "ssd"),
+                       metavar="NAME", help="how the caffemodel is read: v1, v2, bvlc, segnet, enet, pspnet, crfrnn or "
+                                            "ssd (what it looks like)")
+    group.add_argument("--proto", metavar="FILE", help="caffe.proto of the fork that wrote the caffemodel")
     group.add_argument("--mean", metavar="M",
                        help="mean to subtract, in levels of 255: a number, one a channel (B,G,R), or a mean file (the "
                             "net's own, or the known model's)")
@@ -125,5 +128,6 @@ def make_segmenter(args: argparse.Namespace, **more: Any) -> Any:
         winograd=not args.no_winograd, mean=_mean(args.mean), scale=args.scale,
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
         output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
-        weights_dialect=args.weights_dialect, allow_missing=args.allow_missing, allow_paths=args.allow_path,
+        weights_dialect=args.weights_dialect, proto=args.proto, allow_missing=args.allow_missing,
+        allow_paths=args.allow_path,
         memory_budget=None if budget is None else int(budget * 1e6), tile=args.tile, **more)

@@ -81,7 +81,11 @@ class Segmenter:
         Blob of the scores, where the net has several outputs.
     variables : mapping of str to str, optional
         Fill ``${NAME}`` placeholders.
-    dialect, weights_dialect : {"v1", "v2", "bvlc"}, optional
+    dialect : {"v1", "v2", "bvlc"}, optional
+    weights_dialect : str, optional
+        A wire dialect; see `atrouscaffe.formats.dialect`.
+    proto : path, optional
+        The caffe.proto of the fork that wrote the weights.
     allow_missing : bool
         Load what fits of the weights; without any weights, run on fillers.
     allow_paths : sequence of path
@@ -119,7 +123,7 @@ class Segmenter:
                  channel_order: str = "bgr", crf: bool | str | Mapping[str, Any] = False,
                  crf_params: Mapping[str, Any] | None = None, output: str | None = None,
                  variables: Mapping[str, str] | None = None, dialect: str | None = None,
-                 weights_dialect: str | None = None, allow_missing: bool = False,
+                 weights_dialect: str | None = None, proto: str | Path | None = None, allow_missing: bool = False,
                  allow_paths: Sequence[str | Path] = (), memory_budget: int | None = None,
                  tile: int | None = None, samples: int = 1) -> None:
         if channel_order not in ("bgr", "rgb"):
@@ -145,7 +149,7 @@ class Segmenter:
         shift, fields = self.deploy.steps(), self.deploy.fields()
         self._axes = tuple(Axis(n, step, field) for n, step, field in zip(self.deploy.size, shift, fields))
         self._size = self.deploy.size
-        self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect,
+        self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect, proto=proto,
                        allow_missing=allow_missing, keep=[self.deploy.score], device=device, precision=precision,
                        engine=engine, winograd=winograd, allow_paths=allow_paths,
                        input_shapes=self.deploy.input_shapes(self._size),

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from PIL import Image
 
 from atrouscaffe import TEST, Net
 from atrouscaffe.cli.main import main
@@ -228,3 +229,15 @@ def test_inspect_and_convert_take_a_proto(fork, rng, tmp_path, capsys):
     assert "glow_param { }" in capsys.readouterr().err
     assert read_net(text, proto=fork).layers[0].type == "Glow"
     assert main(["inspect", str(fork), "--as", "solver", "--proto", str(fork)]) == 2
+
+
+def test_segment_takes_a_proto(fork, rng, tmp_path, capsys):
+    message, _ = fork_net(fork, rng)
+    weights, net, photo = tmp_path / "w.caffemodel", tmp_path / "n.prototxt", tmp_path / "photo.png"
+    weights.write_bytes(message.SerializeToString())
+    net.write_text(write_net(read_caffemodel(weights, proto=fork).net))
+    Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).save(photo)
+    words = ["segment", str(photo), "--model", str(net), "--weights", str(weights), "--mean", "0", "--out",
+             str(tmp_path / "out")]
+    assert main(words) == 2 and "no layers" in capsys.readouterr().err
+    assert main([*words, "--proto", str(fork)]) == 0
