@@ -13,14 +13,16 @@ import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, blame
 from atrouscaffe.fillers import fill
-from atrouscaffe.graph.fuse import folded_relus, packed_storages
+from atrouscaffe.graph.fuse import Chain, chains, folded_relus, packed_storages
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.graph.memory import MemoryPlan, plan
 from atrouscaffe.layers.base import Context
 from atrouscaffe.layers.python import BlobVec
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, Tail
 from atrouscaffe.runtime.blob import Blob
 from atrouscaffe.runtime.threads import serial_blas
+from atrouscaffe.spec import TEST
 
 __all__ = ["Execution", "Learnable"]
 
@@ -37,6 +39,15 @@ class Learnable:
     index: int
     lr_mult: float
     decay_mult: float
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What runs at once: a layer, what it does for those after it, and the values that are written."""
+
+    node: Node
+    tail: Tail | None
+    tops: tuple[int, ...]
 
 
 class Execution:
@@ -77,13 +88,14 @@ class Execution:
         self._storage: list[Blob] = []
         self.node_params: list[BlobVec] = []
         self._arena: Any = None
+        self._fuses = (keep is not None and graph.phase == TEST and backend.xp is np and self.dtype == np.float32)
         self.plan = self._plan()
         self.contexts = [Context(backend, node.layer.env.phase,
                                  np.random.default_rng(np.random.SeedSequence([abs(seed), node.index])))
                          for node in graph.nodes]
         for ctx in self.contexts:
             ctx.keeps = keep is None
-        self._folds = {} if keep is None else folded_relus(graph)
+        self._folds = {} if keep is None or self._fuses else folded_relus(graph)
         packs = backend.packs and self.dtype == np.float32
         self._packed = packed_storages(graph, set(self.plan.offsets), self._folds) if packs else set()
         self.after_forward: Callable[[Node], None] | None = None
@@ -95,6 +107,7 @@ class Execution:
         with backend.active():
             self._make_blobs()
             self._make_params()
+        self._steps = self._make_steps(chains(graph, self.plan.offsets)) if self._fuses else []
 
     # -- making ---------------------------------------------------------------------------------
 
@@ -104,7 +117,8 @@ class Execution:
         if budget is None:
             free = self.backend.memory_budget()
             budget = None if free is None else free + self._held_bytes()
-        result = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget)
+        result = plan(self.graph, keep=self.keep, itemsize=self.dtype.itemsize, budget=budget,
+                      share=self._fuses)
         self.backend.planned_bytes = result.peak_bytes
         return result
 
@@ -172,6 +186,17 @@ class Execution:
         blob.share_data(owner)
         if self.graph.net.dialect != "v1":  # the first fork shares values only; each layer has its own gradient
             blob.share_diff(owner)
+
+    def _make_steps(self, found: Sequence[Chain]) -> list[_Step]:
+        """Return what a whole pass runs, from `atrouscaffe.graph.fuse.chains`."""
+        steps = []
+        for chain in found:
+            members = [(kind, (node.layer, self.node_params[node.index])) for kind, node in chain.rest]
+            tail = Tail([member for kind, member in members if kind == AFFINE],
+                        None if chain.base is None else self.blob(chain.base),
+                        next((member for kind, member in members if kind == ACTIVATION), None))
+            steps.append(_Step(chain.node, tail if members else None, chain.tops))
+        return steps
 
     def push(self) -> None:
         """Copy to the device what users may have written into blobs and parameters."""
@@ -245,6 +270,8 @@ class Execution:
         self._lay_out()
         for storage, array in alive.items():
             self._storage[storage].array[...] = array
+        if self._fuses:
+            self._steps = self._make_steps(chains(self.graph, self.plan.offsets))
 
     def _alive(self, last: int) -> dict[int, Any]:
         """Return copies of what nodes up to `last` wrote into the arena for nodes behind it: a new one forgets it."""
@@ -281,23 +308,28 @@ class Execution:
             self.callbacks.values())  # somebody looks between the layers: each runs by itself
         folds, packed = ({}, set()) if alone else (self._folds, self._packed)
         folded = set(folds.values())
+        steps = self._steps if self._fuses and not alone else [
+            _Step(node, None, node.tops) for node in self.graph.nodes[first:last + 1] if node.index not in folded]
         with serial_blas(), self.backend.active():
-            for node in self.graph.nodes[first:last + 1]:
-                if node.index in folded:
-                    continue
-                ctx = self.contexts[node.index]
-                ctx.relu = node.index in folds
+            for step in steps:
+                node, ctx = step.node, self.contexts[step.node.index]
+                ctx.relu, ctx.tail = node.index in folds, step.tail
                 ctx.packed = self._packed_ends(node, packed)
-                bottoms = [self.blob(value) for value in node.bottoms]
-                tops = [self.blob(value) for value in node.tops]
-                self._call("before_forward", node)
-                with blame(node.spec), self.backend.errors():
-                    node.layer.forward(ctx, bottoms, tops, self.node_params[node.index])
-                if self.after_forward is not None:
-                    self.after_forward(node)
-                self._call("after_forward", node)
-                if any(top.shape != self.graph.values[value].shape for top, value in zip(tops, node.tops)):
+                ctx.placed = () if self.plan.shared is None else self.plan.shared.placed(node)
+                self._run(step, ctx)
+                if any(self.blob(value).shape != self.graph.values[value].shape for value in step.tops):
                     self.reshape(node.index, last, fed=True)
+
+    def _run(self, step: _Step, ctx: Context) -> None:
+        """Run one layer, with those that it takes over, and call who waits for it."""
+        node = step.node
+        self._call("before_forward", node)
+        with blame(node.spec), self.backend.errors():
+            node.layer.forward(ctx, [self.blob(value) for value in node.bottoms],
+                               [self.blob(value) for value in step.tops], self.node_params[node.index])
+        if self.after_forward is not None:
+            self.after_forward(node)
+        self._call("after_forward", node)
 
     def _packed_ends(self, node: Node, packed: set[int]) -> tuple[bool, bool]:
         """Whether the first bottom and the first top of a layer are packed."""

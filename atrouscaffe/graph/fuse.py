@@ -8,12 +8,83 @@ that keeps its blobs every layer runs by itself, so that each blob holds what it
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from atrouscaffe.graph.graph import Graph, Node
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY, SUM
 from atrouscaffe.ops.packed import convolves_packed, fits_packed
 from atrouscaffe.spec import TEST
 
-__all__ = ["folded_relus", "packed_storages"]
+__all__ = ["Chain", "chains", "folded_relus", "packed_storages"]
+
+ORDER = {AFFINE: 0, SUM: 1, ACTIVATION: 2}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A layer and those after it whose work it does.
+
+    Attributes
+    ----------
+    node : Node
+    rest : list of (str, Node)
+        In their order, each with its kind.
+    base : int or None
+        The value that a SUM adds.
+    """
+
+    node: Node
+    rest: list[tuple[str, Node]]
+    base: int | None = None
+
+    @property
+    def tops(self) -> tuple[int, ...]:
+        """Values that are written."""
+        return self.rest[-1][1].tops if self.rest else self.node.tops
+
+
+def chains(graph: Graph, dropped: Collection[int]) -> list[Chain]:
+    """Return the layers in the order in which they run on the CPU, each with those that it takes over.
+
+    Parameters
+    ----------
+    graph : Graph
+    dropped : collection of int
+        Storages that nobody outside the net looks at.
+    """
+    found, taken = [], set()
+    for node in graph.nodes:
+        if node.index not in taken:
+            found.append(_chain(graph, node, dropped))
+            taken |= {other.index for _, other in found[-1].rest}
+    return found
+
+
+def _chain(graph: Graph, node: Node, dropped: Collection[int]) -> Chain:
+    """Return a layer with those after it that it can take over."""
+    takes = node.layer.takes([graph.values[v].shape for v in node.bottoms])
+    rest: list[tuple[str, Node]] = []
+    base, last = None, node
+    while takes and len(last.tops) == 1 and not last.layer.loss_weight(0):
+        value = graph.values[last.tops[0]]
+        if len(value.readers) != 1:
+            break
+        following = graph.nodes[value.readers[0][0]]
+        kind = following.layer.kind([graph.values[v].shape for v in following.bottoms])
+        before = max((ORDER[k] for k, _ in rest if k != IDENTITY), default=0)
+        if (kind not in takes or len(following.tops) != 1 or following.layer.loss_weight(0)
+                or (kind != IDENTITY and (ORDER[kind] < before or (ORDER[kind] == before > 0)))):
+            break
+        if value.storage not in dropped and graph.values[following.tops[0]].storage != value.storage:
+            break  # somebody reads what is in between
+        if kind == SUM:
+            (base,) = (v for v in following.bottoms if v != last.tops[0])
+            if graph.values[base].producer[0] >= node.index:
+                base = None
+                break
+        rest.append((kind, following))
+        last = following
+    return Chain(node, rest, base)
 
 
 def folded_relus(graph: Graph) -> dict[int, int]:

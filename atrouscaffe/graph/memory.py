@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from atrouscaffe.errors import BudgetError
 from atrouscaffe.graph.graph import Graph
+from atrouscaffe.graph.share import Shared
 from atrouscaffe.runtime.budget import default_budget
 
 __all__ = ["MemoryPlan", "plan"]
@@ -31,12 +32,15 @@ class MemoryPlan:
     kept_bytes : int
         Bytes of the storages that are kept.
     parameter_bytes : int
+    shared : Shared or None
+        Which storages lie in others.
     """
 
     offsets: dict[int, int]
     arena_bytes: int
     kept_bytes: int
     parameter_bytes: int
+    shared: Shared | None = None
 
     @property
     def activation_bytes(self) -> int:
@@ -50,7 +54,7 @@ class MemoryPlan:
 
 
 def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = False, itemsize: int = 4,
-         budget: int | None = None) -> MemoryPlan:
+         budget: int | None = None, share: bool = False) -> MemoryPlan:
     """Plan the memory of a graph's blobs.
 
     Parameters
@@ -64,6 +68,8 @@ def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = F
         Bytes of one number.
     budget : int, optional
         Bytes; 0 is no limit, None is `default_budget`.
+    share : bool
+        Let storages be one piece of memory where they can (`atrouscaffe.graph.share`).
 
     Raises
     ------
@@ -91,8 +97,14 @@ def plan(graph: Graph, *, keep: Iterable[str] | None = None, gradients: bool = F
         kept_bytes += sum(sizes[storage] for storage in touched)
         parameter_bytes += sum(math.prod(blueprint.shape) * itemsize for node in graph.nodes
                                for blueprint, wanted in zip(node.blueprints, node.param_propagate) if wanted)
-    offsets, arena = _place({s: sizes[s] for s in sizes if s not in kept}, lives)
-    result = MemoryPlan(offsets, arena, kept_bytes, parameter_bytes)
+    shared = Shared(graph, sizes.keys() - kept) if share else None
+    dropped = {storage: (storage, 0) if shared is None else shared.place(storage) for storage in sizes
+               if storage not in kept}
+    for storage, (root, _) in dropped.items():
+        lives[root] = [min(lives[root][0], lives[storage][0]), max(lives[root][1], lives[storage][1])]
+    roots, arena = _place({root: sizes[root] for root, _ in dropped.values()}, lives)
+    offsets = {storage: roots[root] + at * itemsize for storage, (root, at) in dropped.items()}
+    result = MemoryPlan(offsets, arena, kept_bytes, parameter_bytes, shared)
     limit = default_budget() if budget is None else budget
     if limit and result.peak_bytes > limit:
         largest = max(graph.values, key=lambda value: math.prod(value.shape))

@@ -30,6 +30,7 @@ import numpy as np
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError
 from atrouscaffe.formats.declare import Inner, declare
+from atrouscaffe.layers.tail import Tail
 from atrouscaffe.ops.keep import Keep, make_anew
 from atrouscaffe.plugins import load_plugins
 from atrouscaffe.runtime.blob import Blob
@@ -84,6 +85,10 @@ class Context:
         False: no backward follows, so that nothing needs to be saved for one.
     relu : bool
         The layer also does the work of the ReLU behind it, which does not run (`atrouscaffe.graph.fuse`).
+    tail : Tail or None
+        On the CPU, the layers after it whose work the layer does, which do not run; only kinds that it `takes`.
+    placed : tuple of bool
+        Which bottoms already lie where the layer would copy them to.
     packed : (bool, bool)
         The first bottom, and the first top, hold packed values (`atrouscaffe.ops.packed`); only for layers that
         `atrouscaffe.graph.fuse` names.
@@ -107,6 +112,8 @@ class Context:
         self.phase = phase
         self.keeps = True
         self.relu = False
+        self.tail: Tail | None = None
+        self.placed: tuple[bool, ...] = ()
         self.packed = (False, False)
         self.rng = rng
         self.saved: dict[str, Any] = _Saved()
@@ -176,6 +183,8 @@ class Layer:
         The first top counts with weight 1 unless the prototxt says otherwise.
     has_backward : bool
         False: gradients end here; asking for them through this layer is an error of the graph.
+    same_values : bool
+        Each top holds the bottom's values, one after another as they are there.
     backward_reads : tuple of str
         Of ``"bottom"`` and ``"top"``: values that backward looks at, so that memory plans keep them.
     """
@@ -191,6 +200,7 @@ class Layer:
     in_place: ClassVar[bool] = False
     is_loss: ClassVar[bool] = False
     has_backward: ClassVar[bool] = True
+    same_values: ClassVar[bool] = False
     backward_reads: ClassVar[tuple[str, ...]] = ("bottom", "top")
 
     def __init__(self, spec: LayerSpec, env: Env) -> None:
@@ -236,6 +246,28 @@ class Layer:
         """Overwrite ``bottom[i].grad`` where ``ctx.propagate[i]``, add to ``params[i].grad`` where
         ``ctx.param_propagate[i]``, from ``top[i].grad``."""
         raise LayerError(f"type {self.type} has no backward; gradients cannot pass through it")
+
+    # -- what the graph may do with it in a net that keeps few blobs (`atrouscaffe.layers.tail`) ----
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Return what another layer could do for this one: a kind of `atrouscaffe.layers.tail`, "" for nothing."""
+        return ""
+
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return the kinds of layers whose work `forward` also does where ``ctx.tail`` says so."""
+        return ()
+
+    def affine(self, params: Sequence[Blob]) -> tuple[Any, Any]:
+        """Return what an AFFINE layer multiplies each channel by, and what it adds: numbers or (C,) arrays."""
+        raise LayerError(f"type {self.type}: affine is not defined")
+
+    def activation(self, params: Sequence[Blob]) -> tuple[Any, float]:
+        """Return (slope, cap) of an ACTIVATION layer, as `atrouscaffe.ops.finish.Finish` has them."""
+        raise LayerError(f"type {self.type}: activation is not defined")
+
+    def parts(self, bottoms: Sequence[Shape]) -> Sequence[int]:
+        """Return where in the top each bottom lies as one piece: elements from its begin; () for nowhere."""
+        return ()
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-adds of one forward pass (a FLOP count is twice that)."""

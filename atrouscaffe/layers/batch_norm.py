@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, POINTWISE, Blueprint, Context, Layer, Reach, Shape, register
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY
 from atrouscaffe.ops.channels import (
     affine,
     blend,
@@ -49,6 +51,7 @@ class BatchNorm(Layer):
     def setup(self) -> None:
         """Choose the statistics."""
         self.use_global = self.p.use_global_stats if self.p.has("use_global_stats") else self.env.phase == TEST
+        self._moves = bool(self.p.update_global_stats) and self.env.phase == TRAIN
         if not 0 <= self.p.moving_average_fraction <= 1:
             raise LayerError(f"moving_average_fraction: expected 0 to 1, got {self.p.moving_average_fraction:g}")
         if self.p.eps < 0:
@@ -66,6 +69,19 @@ class BatchNorm(Layer):
         return [Blueprint(shape, None, name, 0.0, learned=False)
                 for shape, name in (((channels,), "mean"), ((channels,), "variance"), ((1,), "factor"))]
 
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply fixed statistics."""
+        return AFFINE if self.use_global and not self._moves and len(bottoms[0]) > 1 else ""
+
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return what can follow a scale and a shift in one pass."""
+        return (AFFINE, ACTIVATION, IDENTITY) if self.kind(bottoms) else ()
+
+    def affine(self, params: Sequence[Blob]) -> tuple[Any, Any]:
+        """Return inverse deviations, and means times them."""
+        mean, variance, factor = (blob.array for blob in params)
+        return normalizer(mean, variance, self.p.eps, factor)
+
     @staticmethod
     def _view(array: np.ndarray) -> np.ndarray:
         return three_axes(array, 1, 2) if array.ndim > 1 else array.reshape(array.size, 1, 1)
@@ -73,8 +89,11 @@ class BatchNorm(Layer):
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Normalise, and move the running statistics where they are not the ones used."""
         x, y = self._view(bottom[0].array), self._view(top[0].array)
+        if ctx.tail is not None:
+            ctx.tail.apply(x, y, *self.affine(params))
+            return
         batch = None
-        if not self.use_global or (self.p.update_global_stats and self.env.phase == TRAIN):
+        if not self.use_global or self._moves:
             batch = channel_moments(x)
         mean, variance, factor = (blob.array for blob in params)
         if self.use_global or batch is None:

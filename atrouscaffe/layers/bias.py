@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from atrouscaffe.layers.base import Blueprint, Context, Shape, register
 from atrouscaffe.layers.scale import Scale
@@ -28,9 +29,16 @@ class Bias(Scale):
         begin, end = self._span(bottoms)
         return [Blueprint(tuple(bottoms[0][begin:end]), self.p.filler, "bias")] if self.learned else []
 
+    def affine(self, params: Sequence[Blob]) -> tuple[Any, Any]:
+        """Return 1 and the biases."""
+        return 1.0, params[0].array
+
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Add."""
         x, y = self._views(bottom, bottom[0].array, top[0].array)
+        if ctx.tail is not None:
+            ctx.tail.apply(x, y, *self.affine(params))
+            return
         affine(x, None, (params[0] if self.learned else bottom[1]).array.ravel(), y)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from atrouscaffe.layers.base import GLOBAL, POINTWISE, Blueprint, Context, Layer, Reach, Shape, register
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY
 from atrouscaffe.ops.channels import affine, blend, channel_moments, channel_sums, normalizer, three_axes
 from atrouscaffe.runtime.blob import Blob
 
@@ -45,10 +47,25 @@ class BN(Layer):
         shape = (1, bottoms[0][1], 1, 1)
         return [Blueprint(shape, self.p.scale_filler, "scale"), Blueprint(shape, self.p.shift_filler, "shift")]
 
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply it, unless the batch decides."""
+        return AFFINE if not self.learn else ""
+
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return what can follow a scale and a shift in one pass."""
+        return (AFFINE, ACTIVATION, IDENTITY) if self.kind(bottoms) else ()
+
+    def affine(self, params: Sequence[Blob]) -> tuple[Any, Any]:
+        """Return scale and shift."""
+        return params[0].array.ravel(), params[1].array.ravel()
+
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Normalise in LEARN mode, then scale and shift."""
         x, y = three_axes(bottom[0].array, 1, 2), three_axes(top[0].array, 1, 2)
         scale, shift = params[0].array.ravel(), params[1].array.ravel()
+        if ctx.tail is not None:
+            ctx.tail.apply(x, y, scale, shift)
+            return
         if self.learn:
             mean, variance = channel_moments(x)
             inverse, offset = normalizer(mean, variance, EPS)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from atrouscaffe.errors import LayerError
-from atrouscaffe.layers.base import Context, register
+from atrouscaffe.layers.base import Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.layers.tail import ACTIVATION
 from atrouscaffe.ops.activation import clip, clip_grad, gate
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
@@ -34,6 +35,14 @@ class Clip(Pointwise):
         self.high: float = self.p.max
         if self.low > self.high:
             raise LayerError(f"clip_param: expected min <= max, got {self.low:g} and {self.high:g}")
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply it where it begins at 0."""
+        return ACTIVATION if self.low == 0 else ""
+
+    def activation(self, params: Sequence[Blob]) -> tuple[Any, float]:
+        """Return slope 0 and the upper bound."""
+        return 0.0, self.high
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""

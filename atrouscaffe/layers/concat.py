@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 from atrouscaffe.errors import LayerError, ShapeError
@@ -41,6 +43,13 @@ class Concat(Layer):
         total = sum(shape[axis] for shape in bottoms)
         return [(*bottoms[0][:axis], total, *bottoms[0][axis + 1 :])]
 
+    def parts(self, bottoms: Sequence[Shape]) -> Sequence[int]:
+        """Return where the bottoms lie, unless there are several places for each."""
+        axis = self._axis(len(bottoms[0]))
+        if math.prod(bottoms[0][:axis]) != 1:
+            return ()
+        return [0, *itertools.accumulate(math.prod(shape) for shape in bottoms[:-1])]
+
     def _parts(self, bottom: Sequence[Blob]) -> list[tuple[slice, ...]]:
         axis, begin, parts = self._axis(len(bottom[0].shape)), 0, []
         for blob in bottom:
@@ -51,8 +60,9 @@ class Concat(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy."""
-        for blob, part in zip(bottom, self._parts(bottom)):
-            top[0].array[part] = blob.array
+        for i, (blob, part) in enumerate(zip(bottom, self._parts(bottom))):
+            if not (ctx.placed and ctx.placed[i]):
+                top[0].array[part] = blob.array
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy back."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Reach, Shape, register
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY, SUM
 from atrouscaffe.layers.windows import conv_images, conv_reach, conv_spatial, conv_windows
 from atrouscaffe.ops.conv import conv_bias_gradient, conv_forward, conv_transpose, conv_weight_gradient
-from atrouscaffe.ops.finish import PLAIN, RELU
+from atrouscaffe.ops.finish import PLAIN, RELU, Finish
+from atrouscaffe.ops.keep import Keep
 from atrouscaffe.ops.packed import packed_conv
 from atrouscaffe.runtime.blob import Blob
 
@@ -74,16 +78,35 @@ class Convolution(Layer):
             blueprints.append(Blueprint((self.p.num_output,), self.p.bias_filler, "bias"))
         return blueprints
 
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return what the kernels do to outputs in their registers, and what can be folded into the weights."""
+        return (AFFINE, SUM, ACTIVATION, IDENTITY) if len(bottoms) == 1 and self._split(bottoms[0])[0] == 1 else ()
+
+    def _fold(self, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Multiply the weights of each output by a number."""
+        return weight * np.broadcast_to(scale, self.p.num_output).reshape(-1, *(1,) * (weight.ndim - 1))
+
+    def _prepared(self, ctx: Context, params: Sequence[Blob]) -> tuple[np.ndarray, np.ndarray | None, Finish, Keep]:
+        """Return weight, bias, what is done to the outputs, and what keeps values derived from the weights."""
+        weight, bias = params[0].array, params[1].array if self.p.bias_term else None
+        if ctx.tail is None:
+            return weight, bias, RELU if ctx.relu else PLAIN, ctx.keep(params[0])
+        if not ctx.tail.affine:
+            return weight, bias, ctx.tail.finish(), ctx.keep(params[0])
+        weight, bias, keep = ctx.tail.folded(params, self._fold, self.p.num_output)
+        return weight, bias, ctx.tail.finish(), keep
+
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve."""
         windows = self._split(bottom[0].shape)[2]
-        bias = params[1].array if self.p.bias_term else None
         if any(ctx.packed):
+            bias = params[1].array if self.p.bias_term else None
             packed_conv(bottom[0].array, params[0].array, bias, top[0].array, windows, ctx.relu, ctx.packed)
             return
+        weight, bias, finish, keep = self._prepared(ctx, params)
         for below, above in zip(bottom, top):
-            conv_forward(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array), windows,
-                         self.p.group, RELU if ctx.relu else PLAIN, keep=ctx.keep(params[0]), engine=ctx.engine)
+            conv_forward(conv_images(self, below.array), weight, bias, conv_images(self, above.array), windows,
+                         self.p.group, finish, keep=keep, engine=ctx.engine)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed convolution below; sums over all bottoms into the parameters."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from atrouscaffe.geometry import Window
 from atrouscaffe.layers.base import Blueprint, Context, Reach, Shape, register
 from atrouscaffe.layers.convolution import Convolution
@@ -43,13 +45,19 @@ class Deconvolution(Convolution):
             blueprints.append(Blueprint((self.p.num_output,), self.p.bias_filler, "bias"))
         return blueprints
 
+    def _fold(self, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Multiply the weights of each output by a number: outputs are the second axis."""
+        factors = np.broadcast_to(scale, self.p.num_output).reshape(self.p.group, 1, -1, *(1,) * (weight.ndim - 2))
+        grouped = weight.reshape(self.p.group, -1, *weight.shape[1:])
+        return (grouped * factors).reshape(weight.shape)
+
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Spread each pixel over its window."""
         windows = self._split(bottom[0].shape)[2]
-        bias = params[1].array if self.p.bias_term else None
+        weight, bias, finish, keep = self._prepared(ctx, params)
         for below, above in zip(bottom, top):
-            conv_transpose(conv_images(self, below.array), params[0].array, bias, conv_images(self, above.array),
-                           windows, self.p.group, keep=ctx.keep(params[0]), engine=ctx.engine)
+            conv_transpose(conv_images(self, below.array), weight, bias, conv_images(self, above.array), windows,
+                           self.p.group, finish, keep=keep, engine=ctx.engine)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve below; sums over all bottoms into the parameters."""

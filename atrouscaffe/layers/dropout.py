@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atrouscaffe.errors import LayerError
-from atrouscaffe.layers.base import Context, register
+from atrouscaffe.layers.base import Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.layers.tail import IDENTITY
 from atrouscaffe.ops.dropout import apply_mask, dropout
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
@@ -34,6 +35,10 @@ class Dropout(Pointwise):
         if not 0 <= self.ratio < 1:
             raise LayerError(f"dropout_param.dropout_ratio: expected at least 0 and below 1, got {self.ratio:g}")
         self.draws = self.env.phase == TRAIN or bool(self.p.sample_weights_test)
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Nothing is left to do where it draws nothing."""
+        return "" if self.draws else IDENTITY
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Draw a mask and apply it, or copy."""

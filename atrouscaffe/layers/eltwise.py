@@ -7,6 +7,8 @@ from typing import Any
 
 from atrouscaffe.errors import LayerError
 from atrouscaffe.layers.base import Context, Layer, Shape, register
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY, SUM
+from atrouscaffe.ops.channels import three_axes
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
@@ -47,6 +49,18 @@ class Eltwise(Layer):
             self.want_same(bottoms[0], shape, f"bottom[{i}]")
         return [bottoms[0]]
 
+    @property
+    def _plain(self) -> bool:
+        return self.operation == "SUM" and self.coefficients == (1.0, 1.0)
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may add two bottoms."""
+        return SUM if self._plain else ""
+
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return what can follow a plain sum in one pass."""
+        return (AFFINE, ACTIVATION, IDENTITY) if self._plain and len(bottoms[0]) > 1 else ()
+
     def _sum(self, xp: Any, *pieces: Any) -> None:
         *inputs, y = pieces
         first, second = self.coefficients[:2]
@@ -75,6 +89,10 @@ class Eltwise(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Combine all bottoms."""
+        if ctx.tail is not None:
+            x, base, y = (three_axes(blob.array, 1, 2) for blob in (*bottom, top[0]))
+            ctx.tail.apply(x, y, base=base)
+            return
         kernel = {"SUM": self._sum, "PROD": self._product, "MAX": self._maximum}[self.operation]
         spread(ctx.xp, kernel, *(blob.array for blob in bottom), top[0].array)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from atrouscaffe.errors import ShapeError
 from atrouscaffe.layers.base import Blueprint, Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.layers.tail import ACTIVATION
 from atrouscaffe.ops.activation import prelu, prelu_grad
 from atrouscaffe.ops.elementwise import fold
 from atrouscaffe.runtime.blob import Blob
@@ -35,6 +37,14 @@ class PReLU(Pointwise):
         """Return the slopes."""
         shape = () if self.p.channel_shared else (bottoms[0][1],)
         return [Blueprint(shape, self.p.filler if self.p.has("filler") else None, "slope", 0.25)]
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply it."""
+        return ACTIVATION
+
+    def activation(self, params: Sequence[Blob]) -> tuple[Any, float]:
+        """Return the slopes, without a cap."""
+        return params[0].array, float("inf")
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Map."""

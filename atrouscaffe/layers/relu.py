@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from atrouscaffe.layers.base import Context, register
+from atrouscaffe.layers.base import Context, Shape, register
 from atrouscaffe.layers.pointwise import Pointwise
+from atrouscaffe.layers.tail import ACTIVATION
 from atrouscaffe.ops.activation import relu, relu_grad
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
@@ -26,6 +27,14 @@ class ReLU(Pointwise):
         self.slope: float = self.p.negative_slope
         if self.slope < 0:
             self.backward_reads = ("bottom",)
+
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply it."""
+        return ACTIVATION
+
+    def activation(self, params: Sequence[Blob]) -> tuple[Any, float]:
+        """Return the slope, without a cap."""
+        return self.slope, float("inf")
 
     def apply(self, xp: Any, x: Any, y: Any) -> None:
         """y from x."""

@@ -22,6 +22,7 @@ class Reshape(Layer):
 
     type = "Reshape"
     options = "reshape_param"
+    same_values = True
     backward_reads = ()
 
     def setup(self) -> None:
@@ -60,7 +61,8 @@ class Reshape(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy."""
-        top[0].array[...] = bottom[0].array.reshape(top[0].shape)
+        if not any(ctx.placed):
+            top[0].array[...] = bottom[0].array.reshape(top[0].shape)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy back."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import Blueprint, Context, Layer, Shape, register
+from atrouscaffe.layers.tail import ACTIVATION, AFFINE, IDENTITY
 from atrouscaffe.ops.channels import affine, channel_sums, three_axes
 from atrouscaffe.runtime.blob import Blob
 
@@ -73,9 +75,24 @@ class Scale(Layer):
         span = self._span([blob.shape for blob in bottom])
         return [three_axes(array, *span) for array in arrays]
 
+    def kind(self, bottoms: Sequence[Shape]) -> str:
+        """Another layer may apply it where it is learned, one number a channel."""
+        return AFFINE if self.learned and self._span(bottoms) == (1, 2) else ""
+
+    def takes(self, bottoms: Sequence[Shape]) -> Sequence[str]:
+        """Return what can follow a scale and a shift in one pass."""
+        return (AFFINE, ACTIVATION, IDENTITY) if self.kind(bottoms) else ()
+
+    def affine(self, params: Sequence[Blob]) -> tuple[Any, Any]:
+        """Return the factors, and the biases where there are some."""
+        return params[0].array, params[1].array if self.p.bias_term else 0.0
+
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Multiply and add; where the layer works in place its bottom is kept for backward."""
         x, y = self._views(bottom, bottom[0].array, top[0].array)
+        if ctx.tail is not None:
+            ctx.tail.apply(x, y, *self.affine(params))
+            return
         factor = (params[0] if self.learned else bottom[1]).array.ravel()
         if ctx.keeps and bottom[0] is top[0]:
             ctx.saved["bottom"] = x.copy()

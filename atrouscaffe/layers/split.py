@@ -20,6 +20,7 @@ class Split(Layer):
 
     type = "Split"
     tops = (1, None)
+    same_values = True
     backward_reads = ()
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -28,7 +29,7 @@ class Split(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy."""
-        for blob in top:
+        for blob in () if any(ctx.placed) else top:
             blob.array[...] = bottom[0].array
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from atrouscaffe.geometry import Window
 from atrouscaffe.ops import conv_nd, conv_panels, direct, winograd
-from atrouscaffe.ops.finish import PLAIN, RELU, Finish
+from atrouscaffe.ops.finish import PLAIN, RELU, Finish, finish_blob
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
 from atrouscaffe.ops.keep import Keep, make_anew
@@ -125,29 +125,20 @@ def _finished(y: Any, finish: Finish) -> None:
     """Do to all outputs what the ways without registers of their own leave."""
     if finish.base is None and not finish.act:
         return
-    planes = y.reshape(-1, *y.shape[2:])
-    slopes = np.tile(finish.slopes(y.shape[1]), y.shape[0]).astype(y.dtype)
-    base = None if finish.base is None else finish.base.reshape(planes.shape)
-
-    def work(i: int) -> None:
-        a, b = blocks[i]
-        part = planes[a:b]
-        if base is not None:
-            part += base[a:b]
-        if finish.act == 1:
-            np.maximum(part, 0, out=part)
-        elif finish.act:
-            steep = slopes[a:b].reshape(-1, *(1,) * (part.ndim - 1))
-            np.copyto(part, part * steep, where=part < 0)
-        if finish.cap != float("inf"):
-            np.minimum(part, y.dtype.type(finish.cap), out=part)
-
-    blocks = _plane_blocks(y.shape)
-    parallel(work, len(blocks))
+    if y.dtype == np.float32 and y.flags.c_contiguous:
+        flat = y.reshape(*y.shape[:2], -1)
+        finish_blob(flat, flat, finish)
+        return
+    steep = finish.slopes(y.shape[1]).astype(y.dtype).reshape(-1, *(1,) * (y.ndim - 2))
+    if finish.base is not None:
+        y += finish.base
+    if finish.act:
+        np.copyto(y, 0 if finish.act == 1 else y * steep, where=y < 0)
+        np.minimum(y, y.dtype.type(finish.cap), out=y)
 
 
 def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, x: np.ndarray,
-                   windows: Sequence[Window], group: int = 1, *, keep: Keep = make_anew,
+                   windows: Sequence[Window], group: int = 1, finish: Finish = PLAIN, *, keep: Keep = make_anew,
                    engine: str | None = None) -> None:
     """Write the adjoint of `conv_forward` into x: the data gradient, or a Deconvolution's output.
 
@@ -159,11 +150,16 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
     x : (N, C, \\*spatial) array, overwritten
     windows : sequence of Window
     group : int
+    finish : Finish
+        As in `conv_forward`; none on a CUDA device.
+    keep, engine
+        As in `conv_forward`.
     """
     if not len(x):
         return
     if len(windows) > 2:
         conv_nd.transpose(dy, weight, bias, x, windows, group)
+        _finished(x, finish)
         return
     x, dy, weight, windows = _two_axes(x, dy, weight, windows)
     if on_device(x):
@@ -176,14 +172,16 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(x.shape)
         parallel(lambda i: direct_adjoint(dy, weight, flat_bias, x, *blocks[i], geo), len(blocks))
+        _finished(x, finish)
         return
     if all(w.stride == 1 and w.pad < w.extent for w in windows):
         back = tuple(Window(w.kernel, 1, w.extent - 1 - w.pad, w.hole) for w in windows)
         if choose_way(dy, weight, x, back, group, engine) == "winograd":
             winograd.forward(dy, weight, bias, x, back, PLAIN, keep, turned=True)
+            _finished(x, finish)
             return
         turned = keep(("turned", group), lambda: _turned(weight, group))
-        conv_forward(dy, turned, bias, x, back, group, engine=engine)
+        conv_forward(dy, turned, bias, x, back, group, finish, engine=engine)
         return
     taps, images = taps_of(windows), len(x)
     per_in, per_out = weight.shape[1], weight.shape[0] // group
@@ -205,6 +203,7 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
             add_columns(columns, planes, 0, p, dy.shape[3], geo)
 
     parallel(work, len(tasks))
+    _finished(x, finish)
 
 
 def conv_weight_gradient(x: np.ndarray, dy: np.ndarray, dweight: np.ndarray, windows: Sequence[Window],

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PLAIN", "RELU", "Finish"]
+from atrouscaffe.ops.finish_cpu import finish_planes
+from atrouscaffe.runtime.threads import chunks, parallel
+
+__all__ = ["PLAIN", "RELU", "Finish", "finish_blob"]
+
+PIECE = 2**16
+"""Elements of a task: a quarter of a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +47,30 @@ class Finish:
 
 
 PLAIN, RELU = Finish(), Finish(slope=0.0)
+
+
+def finish_blob(x: np.ndarray, y: np.ndarray, finish: Finish, scale: np.ndarray | None = None,
+                shift: np.ndarray | None = None) -> None:
+    """Write ``act((x + base) * scale + shift)``, where `finish` says what base and activation are.
+
+    Parameters
+    ----------
+    x, y : (outer, C, inner) float32, contiguous
+        May be the same, or the base.
+    finish : Finish
+    scale, shift : (C,) array, optional
+    """
+    outer, channels, inner = x.shape
+    flat, out = x.reshape(-1), y.reshape(-1)
+    base = flat if finish.base is None else finish.base.reshape(-1)
+    numbers = (np.ones(channels, np.float32) if scale is None else scale,
+               np.zeros(channels, np.float32) if shift is None else shift, np.array(finish.slopes(channels)))
+    planes = chunks(outer * channels, max(1, PIECE // max(1, inner)))
+    spans = chunks(inner, PIECE)
+    tasks = [(part, span) for part in planes for span in spans]
+
+    def work(i: int) -> None:
+        finish_planes(flat, base, out, *tasks[i], inner, *numbers, np.float32(finish.cap), finish.base is not None,
+                      finish.act == 1)
+
+    parallel(work, len(tasks))

@@ -177,7 +177,7 @@ class Blob:
         self._values.shown = True
         return self.array if self._on_host else self._values.on_host(self.count, True).reshape(self._shape)
 
-    def derived(self, key: Any, make: Callable[[], Any], watched: bool = False) -> Any:
+    def derived(self, key: Any, make: Callable[[], Any], watched: bool = False, beside: Sequence[Blob] = ()) -> Any:
         """Return what `make` returns, kept under `key` until the values change (weights packed for a kernel).
 
         Changes are known from the backend (`parameters_changed`); where `data` was handed out, or with `watched`, the
@@ -187,21 +187,27 @@ class Blob:
         ----------
         key : hashable
         make : callable
-            Must depend on the values of this blob alone.
+            Must depend on the values of this blob, and of those `beside` it, alone.
         watched : bool
+        beside : sequence of Blob
         """
-        from atrouscaffe.runtime.fingerprint import fingerprint
-
-        memory = self._values
+        memory, others = self._values, [blob.state(watched) for blob in beside]
         with memory.lock:
-            mark = fingerprint(self.array) if watched or memory.shown else None
-            state = (self.backend.epoch, id(memory.device), self._shape, mark)
+            state = self.state(watched)
             if state != memory.derived_from:
                 memory.derived.clear()
                 memory.derived_from = state
-            if key not in memory.derived:
-                memory.derived[key] = make()
-            return memory.derived[key]
+            if key not in memory.derived or memory.derived[key][0] != others:
+                memory.derived[key] = others, make()
+            return memory.derived[key][1]
+
+    def state(self, watched: bool = False) -> tuple[Any, ...]:
+        """Return what changes when the values do, as far as `derived` notices."""
+        from atrouscaffe.runtime.fingerprint import fingerprint
+
+        memory = self._values
+        mark = fingerprint(self.array) if watched or memory.shown else None
+        return self.backend.epoch, id(memory.device), self._shape, mark
 
     @property
     def diff(self) -> np.ndarray:
