@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atrouscaffe.data.image import image_header, read_image, resize_image
+from atrouscaffe.data.image import MAX_PIXELS, image_header, read_image, resize_image
 from atrouscaffe.data.lists import Entry, atoi, read_pairs
 from atrouscaffe.errors import AtrousCaffeError, DataError, LayerError
 from atrouscaffe.layers.base import Shape, register
@@ -31,6 +31,9 @@ class ListLayer(BatchLayer):
         if (p.new_height > 0) != (p.new_width > 0):
             raise LayerError(f"{self.options}: expected new_height and new_width together, "
                              f"got {p.new_height} and {p.new_width}")
+        if p.new_height * p.new_width > MAX_PIXELS:
+            raise LayerError(f"{self.options}: expected new_height and new_width of at most {MAX_PIXELS} pixels, got "
+                             f"{p.new_height} and {p.new_width}")
         self.batch_size = self.want_batch(p.batch_size)
         self.shuffle, self.rand_skip = bool(p.shuffle), int(p.rand_skip)
         self.channels = 3 if p.is_color else 1

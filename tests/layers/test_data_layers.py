@@ -177,6 +177,7 @@ def test_files_outside_are_refused_unless_allowed(folder, tmp_path_factory):
     ("ImageData", 'image_data_param { source: "list.txt" batch_size: 0 }', "batch_size"),
     ("Data", 'data_param { source: "db" backend: LMDB batch_size: 1 } transform_param { force_color: true '
              'force_gray: true }', "force_color or force_gray"),
+    ("ImageData", 'image_data_param { source: "l" new_height: 9 new_width: 4294967295 }', "pixels"),
     ("WindowData", 'window_data_param { source: "w" }', "crop_size"),
     ("HDF5Data", 'hdf5_data_param { batch_size: 1 }', "source"),
     ("MemoryData", 'memory_data_param { batch_size: 1 channels: 3 }', "channels, height and width"),
