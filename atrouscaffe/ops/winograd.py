@@ -35,6 +35,8 @@ STRIP_TILES = 160
 GROUP_TILES = 256
 STREAMED_BYTES = 2**23
 """Transformed weights above this size are read once a group, not once a strip."""
+FEW_TILES = 192
+"""Below this many tiles transforming the weights costs enough to keep the result, four times as large as they are."""
 OUTPUT_ROWS = 64
 """Outputs whose products are transformed back at a time."""
 
@@ -126,14 +128,15 @@ def transformed(weight: np.ndarray, turned: bool,
         Returns memory for the result.
     """
     outputs, channels = weight.shape[:2]
-    steps, begin = (9 * channels, 9, 3, 1), 0
+    steps = (9 * channels, 9)
     if turned:
-        steps, begin, outputs, channels = (9, 9 * channels, -3, -1), 8, channels, outputs
+        steps, outputs, channels = (9, 9 * channels), channels, outputs
     blocks = row_blocks(outputs)
     stride = padded_rows(blocks) * channels + LANES
     panels = room("winograd weights", POINTS * stride)
     flat, pieces = weight.reshape(-1), chunks(len(blocks), max(1, len(blocks) // 8))
-    parallel(lambda i: transform_weights(flat, begin, steps, channels, blocks, *pieces[i], panels, stride), len(pieces))
+    parallel(lambda i: transform_weights(flat, steps, turned, channels, blocks, *pieces[i], panels, stride),
+             len(pieces))
     return panels, stride
 
 
@@ -156,8 +159,10 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.nd
         Convolve as the data gradient does: y is the gradient of the input, x that of the output, `windows` those of
         the adjoint.
     """
-    anew = keep is make_anew  # then the panels are this thread's, until the next layer
-    panels, stride = keep(("winograd", turned), lambda: transformed(weight, turned, aligned if anew else _owned))
+    if keep is make_anew or counted(y.shape, windows[0].hole)[0] >= FEW_TILES:  # then they are this thread's for now
+        panels, stride = transformed(weight, turned, aligned)
+    else:
+        panels, stride = keep(("winograd", turned), lambda: transformed(weight, turned, _owned))
     task = _Task(x, y, windows, panels, stride, bias, finish)
     if 4 * panels.size > STREAMED_BYTES:
         task.by_groups()

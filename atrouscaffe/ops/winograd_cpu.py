@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from atrouscaffe.runtime.jit import jit
@@ -302,54 +303,89 @@ def spread_tiles(tiles, at_tiles, ldt, stride, m0, m1, rows, first, last, hole, 
                     _copy(buffer, step * i, 1, target, corner + i * hole * width, length)
 
 
-@jit(inline="always")
-def _tap_points(g0, g1, g2):
-    """Return G g: the polynomial of three taps at the 6 points, each divided by its distances from the others."""
+def _turned_over(lanes, rows):
+    """Return the columns of 16 vectors."""
+    for s in (8, 4, 2, 1):  # swap the blocks of s by s beside the diagonal
+        first = [LANES + n - s if n & s else n for n in _ORDER]
+        second = [LANES + n if n & s else n + s for n in _ORDER]
+        for r in range(LANES):
+            if not r & s:
+                a, b = rows[r], rows[r + s]
+                rows[r], rows[r + s] = lanes.pick(a, b, first), lanes.pick(a, b, second)
+    return rows
+
+
+def _taps_to_points(lanes, g):
+    """Return G g: 3 taps at the 6 points."""
     near, far = 0.5 / (_A2 * (_A2 - _B2)), 0.5 / (_B2 * (_B2 - _A2))
-    even_a, odd_a = near * (g0 + _A2 * g2), near * A * g1
-    even_b, odd_b = far * (g0 + _B2 * g2), far * B * g1
-    return g0 / (_A2 * _B2), even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, 1.0 * g2
+    e1, e2 = (lanes.times(lanes.times(g[2], square, g[0]), scale) for square, scale in ((_A2, near), (_B2, far)))
+    o1, o2 = lanes.times(g[1], near * A), lanes.times(g[1], far * B)
+    return [lanes.times(g[0], 1 / (_A2 * _B2)), lanes.add(e1, o1), lanes.sub(e1, o1), lanes.add(e2, o2),
+            lanes.sub(e2, o2), g[2]]
 
 
-@jit(inline="always")
-def _put(panels, place, stride, g0, g1, g2):
-    """Write the 6 points of three taps to places that are `stride` apart."""
-    points = _tap_points(g0, g1, g2)
-    for x in range(6):
-        panels[place + x * stride] = points[x]
+@intrinsic
+def _weights_in(typingctx, weight, at, step, backwards, nothing, real, height, panels, place, stride):
+    """Write G g G' of `height` outputs, of which `real` have weights, to 36 places of `panels` that are `stride` apart.
+
+    The nine taps of output r lie at ``at + r * step``; `nothing` holds zeros.
+    """
+
+    def code(context, builder, signature, args):
+        lanes, bit = _Lanes(builder), ir.IntType(1)
+        mask_type = ir.VectorType(bit, LANES)
+        masked = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
+            _KIND, [_KIND.as_pointer(), _INT, mask_type, _KIND]), "llvm.masked.load.v16f32.p0v16f32")
+        write = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
+            ir.VoidType(), [_KIND, _KIND.as_pointer(), _INT, mask_type]), "llvm.masked.store.v16f32.p0v16f32")
+        nine = ir.Constant(mask_type, [bit(int(n < 9)) for n in _ORDER])
+        zeros = address_of(context, builder, signature.args[4], args[4], _SIZE(0))
+        rows = []
+        for r in range(LANES):
+            source = address_of(context, builder, signature.args[0], args[0],
+                                builder.add(args[1], builder.mul(args[2], _SIZE(r))))
+            there = builder.select(builder.icmp_signed("<", _SIZE(r), args[5]), source, zeros)
+            rows.append(builder.call(masked, [builder.bitcast(there, _KIND.as_pointer()), _INT(4), nine,
+                                              ir.Constant(_KIND, None)]))
+        taps = _turned_over(lanes, rows)[:9]
+        taps = [builder.select(args[3], taps[8 - n], taps[n]) for n in range(9)]
+        lines = [_taps_to_points(lanes, [taps[3 * y + x] for y in range(3)]) for x in range(3)]
+        one = builder.insert_element(ir.Constant(ir.VectorType(_SIZE, LANES), ir.Undefined), args[6], _INT(0))
+        heights = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT, LANES), None))
+        inside = builder.icmp_signed("<", ir.Constant(ir.VectorType(_SIZE, LANES), list(_ORDER)), heights)
+        out = address_of(context, builder, signature.args[7], args[7], args[8])
+        for y in range(WINDOW):
+            for x, value in enumerate(_taps_to_points(lanes, [line[y] for line in lines])):
+                target = builder.gep(out, [builder.mul(args[9], _SIZE(y * WINDOW + x))])
+                builder.call(write, [value, builder.bitcast(target, _KIND.as_pointer()), _INT(4), inside])
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(weight, size, size, types.boolean, nothing, size, size, panels, size, size), code
 
 
 @jit
-def transform_weights(weight, begin, steps, channels, blocks, first, last, panels, stride):
+def transform_weights(weight, steps, backwards, channels, blocks, first, last, panels, stride):
     """Write G g G' of the blocks of rows [first, last) into 36 packed panels, `stride` apart.
 
     Parameters
     ----------
     weight : float32 array, flat
-    begin : int
-        Where tap (0, 0) of the first output and channel lies.
-    steps : (int, int, int, int)
-        From one output, channel, tap row and tap column to the next; negative where taps go backwards, as those of
-        the data gradient do.
+    steps : (int, int)
+        From one output and from one channel to the next.
+    backwards : bool
+        Take the nine taps backwards, as the data gradient does.
     channels : int
     blocks : (B, 3) int64
         As for `atrouscaffe.ops.product_cpu.multiply`.
     panels : float32 array, flat, written
     """
-    m_step, c_step, y_step, x_step = steps
+    m_step, c_step = steps
+    nothing = np.zeros(16, np.float32)
+    source, target, zeros = memory(weight), memory(panels), memory(nothing)
     for i in range(first, last):
         row, height, real = blocks[i, 0], blocks[i, 1], blocks[i, 2]
         for c in range(channels):
-            for r in range(height):
-                place = row * channels + c * height + r
-                if r >= real:
-                    for p in range(36):
-                        panels[p * stride + place] = 0
-                    continue
-                g = begin + (row + r) * m_step + c * c_step
-                h, k = g + y_step, g + 2 * y_step
-                left = _tap_points(weight[g], weight[h], weight[k])
-                middle = _tap_points(weight[g + x_step], weight[h + x_step], weight[k + x_step])
-                right = _tap_points(weight[g + 2 * x_step], weight[h + 2 * x_step], weight[k + 2 * x_step])
-                for y in range(6):
-                    _put(panels, place + 6 * y * stride, stride, left[y], middle[y], right[y])
+            _weights_in(source, row * m_step + c * c_step, m_step, backwards, zeros, real, height, target,
+                        row * channels + c * height, stride)
+    nothing[0] = 0  # the array must live until here
