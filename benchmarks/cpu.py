@@ -247,7 +247,8 @@ def measure(case: Case, models: Path | None, wanted: tuple[str, ...], runs_wante
             result["engines"][engine] = row
             print(f"{case.net:22s} {case.size:5d} x{case.batch} {case.threads} threads  {engine:12s} "
                   f"{median * 1e3:8.1f} ms (min {min(times) * 1e3:.1f})  ours/it {row['ratio_of_pairs']:.2f}  "
-                  f"L2 {errors[engine]:.1e}" + (f"  peak {row['peak_mb']:.0f} MB" if "peak_mb" in row else ""), flush=True)
+                  f"L2 {errors[engine]:.1e}"
+                  + (f"  peak {row['peak_mb']:.0f} MB" if "peak_mb" in row else ""), flush=True)
     for engine, why in missing.items():
         print(f"{case.net:22s} {engine}: not measured: {why}", flush=True)
     return result
