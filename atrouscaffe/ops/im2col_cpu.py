@@ -13,7 +13,7 @@ from atrouscaffe.runtime.jit import jit
 from atrouscaffe.runtime.vector_cpu import fill, load, memory, peek, poke, store
 
 __all__ = ["add_columns", "direct_adjoint", "direct_forward", "direct_weight", "fill_columns",
-           "sample_holes"]
+           "sample_holes", "sample_pixels"]
 
 
 @jit(inline="always")
@@ -106,6 +106,28 @@ def sample_holes(images, at, shape, k0, k1, pixel0, pixels, out_w, geo, target, 
                     _clear(goal, to + high, x1 - high)
             pixel += x1 - x0
         k += c1 - c0
+
+
+@jit
+def sample_pixels(images, at, plane, k0, k1, pixel0, pixels, width, target):
+    """Write channels [k0, k1) of a run of pixels as panels of `width` columns, each k after k, for a 1x1 kernel.
+
+    Parameters
+    ----------
+    images : float32 array, flat
+    at : int
+        Where channel 0 begins; channels are `plane` apart.
+    width : int
+        A multiple of 16.
+    target : float32 array
+        Column j of row k lies at ``(j // width * (k1 - k0) + k - k0) * width + j % width``.
+    """
+    source, goal, total = memory(images), memory(target), images.size
+    for k in range(k0, k1):
+        place = at + k * plane + pixel0
+        for j in range(0, pixels, width):
+            to = (j // width * (k1 - k0) + k - k0) * width
+            _copy(source, place + j, total, 1, goal, to, min(width, pixels - j))
 
 
 @jit(inline="always")

@@ -16,7 +16,7 @@ from atrouscaffe.ops.workspace import scratch
 __all__ = ["DEPTH", "aligned", "leading", "padded_rows", "product", "row_blocks"]
 
 DEPTH = 256
-"""k that a block of registers goes through at a time: 32 columns of B stay in the first-level cache."""
+"""k that a block of registers goes through at a time: its rows of A stay in the first-level cache."""
 
 @functools.lru_cache(256)
 def row_blocks(rows: int) -> np.ndarray:

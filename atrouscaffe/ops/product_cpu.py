@@ -186,31 +186,31 @@ def multiply(blocks, span, a, a_place, b, b_place, c, c_place, base, base_place,
     at_b, ldb, n, b_step, across = b_place
     at_c, ldc, c_step = c_place
     at_base, ldbase, base_step, based = base_place
+    across_c = -(-n // WIDTH)  # blocks of a row of C: one after another, so that C is written along its rows
     for p in range(points):
-        for j in range(0, n, WIDTH):
+        for step in range(across_c * (span[1] - span[0])):
+            i, j = span[0] + step // across_c, step % across_c * WIDTH
             wide = n - j > LANES and VECTORS == 2
             columns, vectors = min(n - j, WIDTH), 2 if wide else 1
-            for i in range(span[0], span[1]):
-                row, rows, real = blocks[i, 0], blocks[i, 1], blocks[i, 2]
-                panel = p * a_step + row * depth + k0 * rows
-                if rows == real and columns == vectors * LANES:
-                    at = at_c + row * ldc + j
-                    _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, c_, at, ldc, base_,
-                           at_base + row * ldbase + j, ldbase, based)
-                    if act >= 0:
-                        _finish(c_, at, ldc, rows, vectors, bias_, slope_, row, act, cap)
-                    continue
-                if based:
-                    for r in range(real):
-                        for x in range(columns):
-                            edge[r * WIDTH + x] = base[at_base + (row + r) * ldbase + j + x]
-                _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, edge_, 0, WIDTH, edge_, 0, WIDTH,
-                       based)
+            row, rows, real = blocks[i, 0], blocks[i, 1], blocks[i, 2]
+            panel = p * a_step + row * depth + k0 * rows
+            if rows == real and columns == vectors * LANES:
+                at = at_c + row * ldc + j
+                _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, c_, at, ldc, base_,
+                       at_base + row * ldbase + j, ldbase, based)
                 if act >= 0:
-                    _finish(edge_, 0, WIDTH, rows, vectors, bias_, slope_, row, act, cap)
+                    _finish(c_, at, ldc, rows, vectors, bias_, slope_, row, act, cap)
+                continue
+            if based:
                 for r in range(real):
                     for x in range(columns):
-                        c[at_c + (row + r) * ldc + j + x] = edge[r * WIDTH + x]
+                        edge[r * WIDTH + x] = base[at_base + (row + r) * ldbase + j + x]
+            _whole(rows, wide, a_, panel, b_, at_b + j * across, ldb, k1 - k0, edge_, 0, WIDTH, edge_, 0, WIDTH, based)
+            if act >= 0:
+                _finish(edge_, 0, WIDTH, rows, vectors, bias_, slope_, row, act, cap)
+            for r in range(real):
+                for x in range(columns):
+                    c[at_c + (row + r) * ldc + j + x] = edge[r * WIDTH + x]
         at_b += b_step
         at_c += c_step
         at_base += base_step

@@ -37,8 +37,8 @@ STREAMED_BYTES = 2**23
 """Transformed weights above this size are read once a group, not once a strip."""
 FEW_TILES = 192
 """Below this many tiles transforming the weights costs enough to keep the result, four times as large as they are."""
-OUTPUT_ROWS = 64
-"""Outputs whose products are transformed back at a time."""
+STRIP_OUTPUTS, GROUP_OUTPUTS = 512, 128
+"""Outputs whose products are transformed back at a time; those of a group are what is done side by side."""
 
 
 def fits(weight: Any, windows: Any, group: int) -> bool:
@@ -195,7 +195,7 @@ class _Task:
             tiles, ld, step = self._room(first, last)
             values = aligned("winograd inputs", POINTS * step)
             self._gather(values, ld, step, first, last, 0, self.size[0])
-            for a, b in self._outputs():
+            for a, b in self._outputs(STRIP_OUTPUTS):
                 self._outputs_of(values, ld, step, tiles, first, last, a, b)
 
         parallel(work, len(strips))
@@ -208,7 +208,7 @@ class _Task:
             channels = chunks(self.size[0], max(1, -(-self.size[0] // 16)))
             parallel(lambda i, first=first, last=last, values=values, ld=ld, step=step, channels=channels: self._gather(
                 values, ld, step, first, last, *channels[i]), len(channels))
-            outputs = self._outputs()
+            outputs = self._outputs(GROUP_OUTPUTS)
             parallel(lambda i, first=first, last=last, values=values, ld=ld, step=step, tiles=tiles, outputs=outputs:
                      self._outputs_of(values, ld, step, tiles, first, last, *outputs[i]), len(outputs))
 
@@ -218,10 +218,10 @@ class _Task:
         ld = leading(tiles)
         return tiles, ld, self.size[0] * ld + LANES
 
-    def _outputs(self) -> list[tuple[int, int]]:
-        """Cut the outputs' blocks into runs of about `OUTPUT_ROWS` rows, an even number of runs."""
+    def _outputs(self, rows: int) -> list[tuple[int, int]]:
+        """Cut the outputs' blocks into runs of about `rows` rows, an even number of runs."""
         total = padded_rows(self.blocks)
-        count = max(1, -(-total // OUTPUT_ROWS))
+        count = max(1, -(-total // rows))
         count += count % 2 if count > 1 else 0
         return chunks(len(self.blocks), -(-len(self.blocks) // count))
 

@@ -16,7 +16,7 @@ _local = threading.local()
 
 
 def scratch(slot: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an uninitialised array that this thread owns until it asks for the same slot again.
+    """Return an array, of what was left in it, that this thread owns until it asks for the same slot again.
 
     Parameters
     ----------
@@ -36,5 +36,5 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     key = (slot, np.dtype(dtype).char)
     buffer = buffers.get(key)
     if buffer is None or buffer.size < size:
-        buffer = buffers[key] = np.empty(size, dtype)
+        buffer = buffers[key] = np.zeros(size, dtype)  # pointers left in memory read as denormals, which are slow
     return buffer[:size].reshape(shape)
