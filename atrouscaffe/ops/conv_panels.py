@@ -49,7 +49,8 @@ def packed(weight: np.ndarray, group: int) -> np.ndarray:
     return panels
 
 
-def _cuts(pixels: int, depth: int, others: int, work: int, blocks: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _cuts(pixels: int, depth: int, others: int, work: int,
+          blocks: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Cut pixels into tiles, and where those are few the blocks of outputs too."""
     wanted = max(1, min(TASKS, work // SMALL_WORK))
     count = -(-pixels // min(MOST_PIXELS, TILE // min(depth, DEPTH)))

@@ -21,7 +21,7 @@ def test_rows_are_an_odd_number_of_cache_lines_and_a_vector_can_begin_at_the_las
     assert leading(columns) // 16 % 2 == 1
     assert leading(columns) % 16 == 0
     assert leading(columns) >= columns + 15
-    assert aligned("test", leading(columns)).ctypes.data % 64 == 0
+    assert aligned("a row", leading(columns)).ctypes.data % 64 == 0
 
 
 def multiplied(a, b, bias, slope, cap, base, act, pieces):
