@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -99,6 +100,10 @@ class Python(Layer):
                     raise  # the module is there, and lacks another one
                 raise DependencyError(f"python_param: there is no module {self.p.module!r} on Python's path; put the "
                                       f"folder of {self.p.module.rpartition('.')[2]}.py on it (PYTHONPATH)") from None
+            except SyntaxError as error:
+                raise LayerError(f"python_param: module {self.p.module!r} is not Python {sys.version_info.major}: "
+                                 f"{error.msg} ({error.filename}, line {error.lineno}); rewrite what is Python 2 in "
+                                 "it") from error
             found = getattr(module, self.p.layer)
             if not (isinstance(found, type) and issubclass(found, PythonLayer)):
                 raise LayerError(f"python_param: expected {self.p.module}.{self.p.layer} to be a subclass of "

@@ -200,11 +200,15 @@ def test_exceptions_keep_type_and_traceback_and_name_the_layer(make, where):
     assert "self.fail" in text and "net.prototxt:2:1: layer 'bad' (Python" in text
 
 
-def test_classes_and_modules_that_are_not_there(make):
+def test_classes_and_modules_that_are_not_there(make, tmp_path, monkeypatch):
     with pytest.raises(AttributeError, match="Nothing"):
         make(INPUT + layer("x", "Nothing", "data"))
     with pytest.raises(ImportError, match="no_such_module"):
         make(INPUT + layer("x", "Times", "data").replace(__name__, "no_such_module"))
+    (tmp_path / "of_python_2.py").write_text("print 'old'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LayerError, match=r"'of_python_2' is not Python 3: .*of_python_2.py, line 1\); rewrite"):
+        make(INPUT + layer("x", "Times", "data").replace(__name__, "of_python_2"))
     with pytest.raises(LayerError, match="subclass of"):
         make(INPUT + layer("x", "INPUT", "data"))
     with pytest.raises(ValueError, match="could not convert"):
