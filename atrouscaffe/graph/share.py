@@ -83,7 +83,9 @@ class Shared:
 
     def _work_in_place(self, graph: Graph, node: Node) -> None:
         """Let a layer write over a bottom that nobody reads afterwards."""
-        if len(node.tops) != 1 or len(set(node.bottoms)) != len(node.bottoms):
+        if len(node.tops) != 1 or not node.bottoms or len(set(node.bottoms)) != len(node.bottoms):
+            return
+        if node.spec.type == "Python":  # its code may read a bottom after it wrote the top
             return
         if node.layer.in_place:
             bottom = node.bottoms[0]

@@ -275,3 +275,22 @@ def test_modules_that_import_caffe_find_it_on_the_command_line(tmp_path, words):
                           capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\bt\tforward: |^t +Python +y 1x2", done.stdout + done.stderr, re.MULTILINE)
+
+
+class Clears(caffe.Layer):
+    """Writes its top before it reads its bottom."""
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 1
+        top[0].data[...] += bottom[0].data
+
+
+def test_a_layer_keeps_its_bottom_in_a_net_that_drops_its_blobs():
+    power = 'layer { name: "%s" type: "Power" bottom: "%s" top: "%s" power_param { scale: 2 } }'
+    net = atrouscaffe.Net(INPUT + power % ("a", "data", "a") + layer("x", "Clears", "a", "x") + power % ("y", "x", "y"),
+                          caffe.TEST, keep=[], allow_python_layers=True)
+    net.blobs["data"].data[...] = 3
+    assert set(net.forward()["y"].ravel()) == {14}
