@@ -11,7 +11,6 @@ import numpy as np
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.label_sets import labels_of
 from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
-from atrouscaffe.formats.mean import read_mean
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
@@ -19,6 +18,7 @@ from atrouscaffe.ops.softmax import softmax
 from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.placement import Placement
+from atrouscaffe.pipeline.preprocessing import crf_options, preprocessing
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
 from atrouscaffe.pipeline.samples import Sampled, check_samples, sample_probabilities
 from atrouscaffe.pipeline.stream import stream_labels
@@ -144,8 +144,8 @@ class Segmenter:
         check_samples(self.deploy.spec, samples)
         self.samples = int(samples)
         self.channel_order = channel_order
-        self.mean, self.scale, self.preprocessing = self._preprocessing(mean, scale)
-        self.crf = self._crf(crf, crf_params)
+        self.mean, self.scale, self.preprocessing = preprocessing(self.deploy, self.model, mean, scale)
+        self.crf = crf_options(self.model, crf, crf_params)
         shift, fields = self.deploy.steps(), self.deploy.fields()
         self._axes = tuple(Axis(n, step, field) for n, step, field in zip(self.deploy.size, shift, fields))
         self._size = self.deploy.size
@@ -168,51 +168,6 @@ class Segmenter:
         self._recorded: RecordedPass | None = None
         self._ran: tuple[int, int] | None = None
         self._records = True
-
-    # -- making ---------------------------------------------------------------------------------
-
-    def _preprocessing(self, mean: Any, scale: float | None) -> tuple[np.ndarray, float, str]:
-        """Return mean (C, 1, 1), scale, and where they come from."""
-        option, channels = self.deploy.transform, self.deploy.channels
-        if mean is not None:
-            values, factor, where = mean, 1.0 if scale is None else scale, "arguments"
-        elif option is not None and (option.mean_value or option.mean_file or option.has("scale")):
-            values = option.mean_value or 0.0
-            if option.mean_file:
-                values = self.deploy.paths.resolve(option.mean_file, "mean_file")
-            factor, where = option.scale if scale is None else scale, "transform_param"
-        elif self.model is not None:
-            values, where = self.model.mean, f"known model {self.model.name}"
-            factor = self.model.scale if scale is None else scale
-        else:
-            raise ArgumentError("preprocessing: the net has no transform_param and is no known model; give mean= (one "
-                                "number, or one a channel in the order B, G, R) and scale=, as it was trained with "
-                                "(--mean, --scale)", self.deploy.spec.path)
-        if isinstance(values, (str, Path)):
-            picture = read_mean(values)
-            values = picture.reshape(picture.shape[-3], -1).mean(1, dtype=np.float64)
-        array = np.atleast_1d(np.asarray(values, np.float32))
-        if array.ndim != 1 or array.size not in (1, channels) or not np.isfinite(array).all():
-            raise ArgumentError(f"mean: expected one number or {channels}, got {np.asarray(values).tolist()}")
-        if not np.isfinite(factor) or factor == 0:
-            raise ArgumentError(f"scale: expected a finite number other than 0, got {factor}")
-        return np.broadcast_to(array, (channels,)).reshape(channels, 1, 1).copy(), float(factor), where
-
-    def _crf(self, crf: bool | str | Mapping[str, Any], params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Return the arguments of `refine`, None for no CRF."""
-        if crf is False or crf is None:
-            return None
-        found: dict[str, Any] = {"preset": self.model.crf if self.model else "paper"}
-        if isinstance(crf, str):
-            found["preset"] = crf
-        elif isinstance(crf, Mapping):
-            found.update(crf)
-        found.update(params or {})
-        from atrouscaffe.crf.densecrf import INFER_OPTIONS, chosen_preset
-
-        others = {"preset", "clip", *INFER_OPTIONS}
-        chosen_preset(found["preset"], {name: value for name, value in found.items() if name not in others})
-        return found  # unknown names are errors now, not at the first image
 
     # -- running --------------------------------------------------------------------------------
 
