@@ -86,6 +86,9 @@ def _chain(graph: Graph, node: Node, dropped: Collection[int]) -> Chain:
         last = following
     return Chain(node, rest, base)
 
+CONVOLUTIONS = frozenset(("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "NdConvolution"))
+"""Types that can do the work of a ReLU after them."""
+
 
 def folded_relus(graph: Graph) -> dict[int, int]:
     """Return the ReLU that each convolution can take over.
@@ -101,7 +104,7 @@ def folded_relus(graph: Graph) -> dict[int, int]:
     """
     found = {}
     for node in graph.nodes:
-        if node.spec.type != "Convolution" or len(node.tops) != 1:
+        if node.spec.type not in CONVOLUTIONS or len(node.tops) != 1:
             continue
         value = graph.values[node.tops[0]]
         if len(value.readers) != 1 or node.layer.loss_weight(0):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from atrouscaffe.data.paths import PathGuard
 from atrouscaffe.errors import GraphError, LayerError, ShapeError, blame
+from atrouscaffe.formats.segnet import is_segnet
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.layers.base import Blueprint, Env, Layer, Shape, make_layer
 from atrouscaffe.spec import LayerSpec, NetSpec, Phase, StateRule
@@ -130,7 +131,8 @@ class Graph:
         self.phase = Phase(phase)
         self.level = net.level if level is None else level
         self.stages = tuple(net.stages if stages is None else stages)
-        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path), allow_python_layers, skip_bad_images)
+        self.env = Env(self.phase, net.dialect, paths or PathGuard(net.path), allow_python_layers, skip_bad_images,
+                       is_segnet(net))
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self._latest: dict[str, int] = {}

@@ -21,8 +21,8 @@ class Accuracy(Layer):
     """Share of labels among the top_k scores (``accuracy_layer.cpp``); 0 where nothing counts.
 
     A class of equal score comes before the label if its index is larger (v1, v2), or always (BVLC's
-    newest). v1 takes all of an item as its classes. A second top (v2, BVLC) has the accuracy of each
-    class, 0 for absent ones.
+    newest). v1 takes all of an item as its classes. A second top has the accuracy of each class: (C,) with 0 for
+    absent ones (v2, BVLC, ENet), (C, 1, 1, 1) with 1 for absent ones in SegNet's nets.
     """
 
     type = "Accuracy"
@@ -54,7 +54,7 @@ class Accuracy(Layer):
         if np.prod(bottoms[1]) != outer * inner:
             raise ShapeError(f"bottom[1]: expected one label for each of {outer * inner} predictions, "
                              f"got shape {tuple(bottoms[1])}")
-        return [(), (channels,)][: len(self.spec.tops)]
+        return [(), (channels, 1, 1, 1) if self.env.segnet else (channels,)][: len(self.spec.tops)]
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Count the classes that come before each label."""
@@ -68,7 +68,8 @@ class Accuracy(Layer):
         if len(top) > 1:
             seen = np.bincount(labels[counted], minlength=channels)
             hit = np.bincount(labels[right], minlength=channels)
-            top[1].array[...] = ctx.backend.asarray(np.where(seen > 0, hit / np.maximum(seen, 1), 0))
+            share = np.where(seen > 0, hit / np.maximum(seen, 1), 1 if self.env.segnet else 0)
+            top[1].array[...] = ctx.backend.asarray(share.reshape(top[1].shape))
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""

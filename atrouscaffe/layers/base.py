@@ -45,13 +45,14 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True)
 class Env:
     """What a layer is told when it is made: the net's phase and dialect, where files may be, whether code may run,
-    whether images that cannot be read are passed over."""
+    whether images that cannot be read are passed over, whether the net was written for SegNet's Caffe."""
 
     phase: Phase
     dialect: str = "bvlc"
     paths: PathGuard = field(default_factory=PathGuard)
     allow_python: bool = False
     skip_bad_images: bool = False
+    segnet: bool = False
 
 
 @dataclass(frozen=True)

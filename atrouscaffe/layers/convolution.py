@@ -44,11 +44,17 @@ class Convolution(Layer):
 
     def setup(self) -> None:
         """Check num_output and group."""
-        outputs, group = self.p.num_output, self.p.group
-        if not outputs:
-            raise LayerError(f"num_output: expected at least 1, got {outputs or 'none'}")
-        if group < 1 or outputs % group:
-            raise LayerError(f"num_output: expected a multiple of group ({group}), got {outputs}")
+        if not self.p.num_output:
+            raise LayerError(f"num_output: expected at least 1, got {self.p.num_output or 'none'}")
+        self._check_group(self.p.group)
+
+    def _check_group(self, group: int) -> None:
+        if group < 1 or self.p.num_output % group:
+            raise LayerError(f"num_output: expected a multiple of group ({group}), got {self.p.num_output}")
+
+    def group(self, shape: Shape) -> int:
+        """Return the number of groups for a bottom of this shape."""
+        return self.p.group
 
     def _split(self, shape: Shape) -> tuple[int, tuple[int, ...], tuple[Window, ...]]:
         axis, spatial = conv_spatial(self, shape)
@@ -56,8 +62,9 @@ class Convolution(Layer):
 
     def _channels(self, shape: Shape) -> int:
         channels = shape[conv_spatial(self, shape)[0]]
-        if channels % self.p.group or not channels:
-            raise ShapeError(f"channels: expected a multiple of group ({self.p.group}), got {channels} (shape {shape})")
+        group = self.group(shape)
+        if channels % group or not channels:
+            raise ShapeError(f"channels: expected a multiple of group ({group}), got {channels} (shape {shape})")
         return channels
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -72,7 +79,7 @@ class Convolution(Layer):
     def param_shapes(self, bottoms: Sequence[Shape]) -> list[Blueprint]:
         """Weight (num_output, channels/group, \\*kernel) and bias (num_output,)."""
         windows = self._split(bottoms[0])[2]
-        shape = (self.p.num_output, self._channels(bottoms[0]) // self.p.group, *(w.kernel for w in windows))
+        shape = (self.p.num_output, self._channels(bottoms[0]) // self.group(bottoms[0]), *(w.kernel for w in windows))
         blueprints = [Blueprint(shape, self.p.weight_filler, "weight")]
         if self.p.bias_term:
             blueprints.append(Blueprint((self.p.num_output,), self.p.bias_filler, "bias"))
@@ -98,7 +105,7 @@ class Convolution(Layer):
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Convolve."""
-        windows = self._split(bottom[0].shape)[2]
+        windows, group = self._split(bottom[0].shape)[2], self.group(bottom[0].shape)
         if any(ctx.packed):
             bias = params[1].array if self.p.bias_term else None
             packed_conv(bottom[0].array, params[0].array, bias, top[0].array, windows, ctx.relu, ctx.packed)
@@ -106,26 +113,26 @@ class Convolution(Layer):
         weight, bias, finish, keep = self._prepared(ctx, params)
         for below, above in zip(bottom, top):
             conv_forward(conv_images(self, below.array), weight, bias, conv_images(self, above.array), windows,
-                         self.p.group, finish, keep=keep, engine=ctx.engine)
+                         group, finish, keep=keep, engine=ctx.engine)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Transposed convolution below; sums over all bottoms into the parameters."""
-        windows = self._split(bottom[0].shape)[2]
+        windows, group = self._split(bottom[0].shape)[2], self.group(bottom[0].shape)
         for i, (below, above) in enumerate(zip(bottom, top)):
             dy = conv_images(self, above.grad)
             if ctx.param_propagate[0]:
-                conv_weight_gradient(conv_images(self, below.array), dy, params[0].grad, windows, self.p.group,
+                conv_weight_gradient(conv_images(self, below.array), dy, params[0].grad, windows, group,
                                      engine=ctx.engine)
             if self.p.bias_term and ctx.param_propagate[1]:
                 conv_bias_gradient(dy, params[1].grad)
             if ctx.propagate[i]:
-                conv_transpose(dy, params[0].array, None, conv_images(self, below.grad), windows, self.p.group,
+                conv_transpose(dy, params[0].array, None, conv_images(self, below.grad), windows, group,
                                keep=ctx.keep(params[0]), engine=ctx.engine)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """One multiply-add for each output value and tap of its group."""
         axis, _, windows = self._split(bottoms[0])
-        taps = math.prod(w.kernel for w in windows) * (bottoms[0][axis] // self.p.group)
+        taps = math.prod(w.kernel for w in windows) * (bottoms[0][axis] // self.group(bottoms[0]))
         return sum(math.prod(top) for top in tops) * taps
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:

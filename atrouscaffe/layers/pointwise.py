@@ -9,7 +9,7 @@ from atrouscaffe.layers.base import Context, Layer, Shape
 from atrouscaffe.ops.elementwise import spread
 from atrouscaffe.runtime.blob import Blob
 
-__all__ = ["Pointwise"]
+__all__ = ["Pointwise", "PointwiseByInput"]
 
 
 class Pointwise(Layer):
@@ -42,3 +42,28 @@ class Pointwise(Layer):
         """Map all gradients."""
         if ctx.propagate[0]:
             spread(ctx.xp, self.apply_grad, top[0].array, top[0].grad, bottom[0].grad)
+
+
+class PointwiseByInput(Pointwise):
+    """A `Pointwise` whose gradient needs the input, of which a copy is kept where the layer works in place.
+
+    Subclasses give `apply` and `apply_grad_by`.
+    """
+
+    backward_reads = ("bottom", "top")
+
+    def apply_grad_by(self, xp: Any, x: Any, y: Any, dy: Any, dx: Any) -> None:
+        """Write the input's gradient into `dx`, which may be `dy`, from input, output and the output's gradient."""
+        raise TypeError(f"{type(self).__name__}: apply_grad_by is not defined")
+
+    def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Map all values; in place a copy of x is kept."""
+        if ctx.keeps and bottom[0] is top[0]:
+            ctx.saved["input"] = bottom[0].array.copy()
+        super().forward(ctx, bottom, top, params)
+
+    def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
+        """Map all gradients."""
+        if ctx.propagate[0]:
+            x = ctx.saved["input"] if bottom[0] is top[0] else bottom[0].array
+            spread(ctx.xp, self.apply_grad_by, x, top[0].array, top[0].grad, bottom[0].grad)

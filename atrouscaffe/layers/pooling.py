@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atrouscaffe.errors import ShapeError
+from atrouscaffe.errors import LayerError, ShapeError
 from atrouscaffe.layers.base import GLOBAL, Context, Layer, Reach, Shape, register
 from atrouscaffe.layers.windows import pool_windows
 from atrouscaffe.ops import pool
@@ -25,8 +25,8 @@ class Pooling(Layer):
     """MAX, AVE or STOCHASTIC over windows.
 
     ``pooling_param``: pool, kernel_size (or kernel_h, kernel_w), stride, pad, global_pooling,
-    round_mode (CEIL; BVLC's FLOOR). A second top of MAX is the mask: the index ``h*W + w`` of each
-    window's first maximum.
+    round_mode (CEIL; BVLC's FLOOR), ceil_mode (true; the same in other forks' words). A second top of MAX is the mask:
+    the index ``h*W + w`` of each window's first maximum.
 
     Notes
     -----
@@ -45,12 +45,16 @@ class Pooling(Layer):
         self.backward_reads = {"MAX": ("bottom",), "AVE": (), "STOCHASTIC": ("bottom", "top")}[self.p.pool]
         if len(self.spec.tops) > 1 and self.p.pool != "MAX":
             raise ShapeError(f"tops: expected 1 with pool: {self.p.pool}, since only MAX has a mask, got 2")
+        self.floor = self.p.round_mode == "FLOOR" or not self.p.ceil_mode
+        if self.p.has("round_mode") and self.p.has("ceil_mode") and self.p.ceil_mode == (self.p.round_mode == "FLOOR"):
+            raise LayerError(f"ceil_mode: expected what round_mode says ({self.p.round_mode}), got "
+                             f"{str(self.p.ceil_mode).lower()}")
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Rounds up, or down with round_mode FLOOR; the mask has the same shape."""
         self.want_rank(bottoms[0], 4)
         windows = pool_windows(self.p, bottoms[0])
-        out = pool.pool_shape(bottoms[0][2:], windows, self.p.round_mode == "FLOOR")
+        out = pool.pool_shape(bottoms[0][2:], windows, self.floor)
         if len(self.spec.tops) > 1 and bottoms[0][2] * bottoms[0][3] > EXACT:
             raise ShapeError(f"mask: expected planes of at most {EXACT} pixels, since float32 cannot tell larger "
                              f"indices apart, got {bottoms[0][2]}x{bottoms[0][3]}")

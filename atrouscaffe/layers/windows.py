@@ -21,6 +21,10 @@ def _each(p: Any, word: str, rank: int, default: int | None) -> list[int]:
     """Return one number an axis from ``word`` (repeated) or ``word_h`` and ``word_w``."""
     plain = "kernel_size" if word == "kernel" else word
     given = tuple(getattr(p, plain))
+    if word != "hole" and p.has(f"{word}_shape"):
+        if given or p.has(f"{word}_h") or p.has(f"{word}_w"):
+            raise LayerError(f"{word}_shape: expected no {plain} or {word}_h and {word}_w beside it")
+        plain, given = f"{word}_shape", tuple(getattr(p, f"{word}_shape").dim)
     if p.has(f"{word}_h") or p.has(f"{word}_w"):
         if given or rank != 2:
             raise LayerError(f"{plain}: expected either {plain} or {word}_h and {word}_w (these for two spatial axes "

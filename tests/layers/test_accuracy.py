@@ -120,3 +120,19 @@ def test_seg_accuracy_names_unexpected_labels_and_shapes():
         run("SegAccuracy", np.zeros((1, 3, 1, 2)), np.array([[[[0.0, 220.0]]]]))
     with pytest.raises(ShapeError, match=r"\(1, 1, 1, 2\)"):
         run("SegAccuracy", np.zeros((1, 3, 1, 2)), np.zeros((1, 1, 2, 2)))
+
+
+SEGNET = 'layer { name: "bn" type: "BN" bottom: "x" top: "n" bn_param { scale_filler { value: 1 } } }'
+ENET = ('layer { name: "c" type: "Convolution" bottom: "x" top: "n2" '
+        "convolution_param { num_output: 1 kernel_size: 1 dilation: 2 } }")
+
+
+@pytest.mark.parametrize(("around", "shape", "absent"), [
+    ("", (4,), 0), (SEGNET, (4, 1, 1, 1), 1), (SEGNET + ENET, (4,), 0)])
+def test_accuracy_of_each_class_in_a_net_of_segnet_is_1_for_absent_classes(around, shape, absent, device):
+    x, t = np.zeros((1, 4, 2, 2)), np.array([[[0.0, 0], [2, 2]]])
+    x[0, 2], x[0, 0, 0, 0] = 1, 2
+    net = small_net(layer("Accuracy", "", 'top: "y" top: "z"') + around, {"x": x, "t": t}, force=False, device=device)
+    out = net.forward()
+    assert out["z"].shape == shape
+    np.testing.assert_array_equal(out["z"].ravel(), [0.5, absent, 1, absent])

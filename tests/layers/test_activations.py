@@ -28,6 +28,10 @@ CASES = {  # name: (type, options, reference, shift of the inputs)
     "clip": ("Clip", "clip_param { min: -1 max: 2 }", lambda x: np.clip(x, -1, 2), 0),
     "swish": ("Swish", "", lambda x: x * sp.expit(x), 0),
     "swish beta": ("Swish", "swish_param { beta: 1.75 }", lambda x: x * sp.expit(1.75 * x), 0),
+    "hard sigmoid": ("HardSigmoid", "", lambda x: np.clip(x + 3, 0, 6) / 6, 0),
+    "hard sigmoid line": ("HardSigmoid", "hardsigmoid_param { alpha: 0.25 }", lambda x: np.clip(x / 4 + 0.5, 0, 1), 0),
+    "hard swish": ("HardSwish", "", lambda x: x * np.clip(x + 3, 0, 6) / 6, 0),
+    "mish": ("Mish", "", lambda x: x * np.tanh(np.logaddexp(0, x)), 0),
     "power linear": ("Power", "power_param { scale: -2 shift: 0.5 }", lambda x: 0.5 - 2 * x, 0),
     "power square": ("Power", "power_param { power: 2 scale: 0.5 shift: 1 }", lambda x: (1 + 0.5 * x) ** 2, 0),
     "power cube": ("Power", "power_param { power: 3 }", lambda x: x**3, 0),
@@ -45,7 +49,7 @@ CASES = {  # name: (type, options, reference, shift of the inputs)
 def values(rng: np.random.Generator, shift: float) -> np.ndarray:
     """Numbers around `shift`, none near a kink."""
     x = 3 * rng.standard_normal(SHAPE) + shift
-    kinks = np.array([-1.0, 0.0, 2.0, 6.0])
+    kinks = np.array([-3.0, -2.0, -1.0, 0.0, 2.0, 3.0, 6.0])
     near = np.abs(x[..., None] - kinks).min(-1) < 1e-2
     return np.where(near, x + 0.05, x)
 
@@ -85,13 +89,14 @@ def test_threshold_is_strict_and_has_no_gradient():
     assert np.array_equal(forward(layer, {"x": x}, force=False), [[0, 0, 1, 1]])
 
 
-@pytest.mark.parametrize("type_name", ["Sigmoid", "BNLL", "Swish", "TanH", "ELU"])
+@pytest.mark.parametrize("type_name", ["Sigmoid", "BNLL", "Swish", "TanH", "ELU", "HardSwish", "Mish"])
 def test_large_inputs_stay_finite(type_name):
     x = np.array([[-1e4, -200, -90, 90, 200, 1e4]])
     net = small_net(body(type_name, "", False), {"x": x}, dtype=np.float32)
     dx = gradients(net, {"y": 1.0}, ["x"])["x"]
     assert np.isfinite(net.blobs["y"].data).all() and np.isfinite(dx).all()
-    low, high = {"Sigmoid": (0, 0), "BNLL": (0, 1), "Swish": (0, 1), "TanH": (0, 0), "ELU": (0, 1)}[type_name]
+    low, high = {"Sigmoid": (0, 0), "BNLL": (0, 1), "Swish": (0, 1), "TanH": (0, 0), "ELU": (0, 1), "HardSwish": (0, 1),
+                 "Mish": (0, 1)}[type_name]
     np.testing.assert_allclose(dx[0, [0, -1]], [low, high], atol=1e-6)
 
 

@@ -82,3 +82,30 @@ def test_batch_norm_when_blobs_are_dropped_then_nothing_is_saved():
 def test_batch_norm_when_the_fraction_is_above_one_then_refused():
     with pytest.raises(LayerError, match="moving_average_fraction"):
         make_net(bn("moving_average_fraction: 1.5"), {"x": X})
+
+
+SCALED = {"b": [*STATISTICS["b"], np.array([2, 0.5, -1, 3]), np.array([0.25, -1, 0, 2])]}
+
+
+@pytest.mark.parametrize("options", ["scale_filler { value: 1 }", "bias_filler { value: 0 }", "scale_bias: true",
+                                     "scale_filler { value: 1 } bias_filler { value: 0 } engine: CUDNN"])
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_batch_norm_with_scale_and_bias_is_that_of_a_scale_layer_after_it(options, phase, device):
+    def reference(bottoms, params):
+        x, (mean, variance, factor, scale, bias) = bottoms["x"], params["b"]
+        mean, variance = wide(mean / factor), wide(variance / factor)
+        if phase == "TRAIN":
+            mean, variance = (getattr(x, word)(axis=(0, 2, 3), keepdims=True) for word in ("mean", "var"))
+        return wide(scale) * (x - mean) / np.sqrt(variance + 1e-5) + wide(bias)
+
+    check_layer(bn(options), {"x": X}, phase=phase, params=SCALED, reference=reference, device=device)
+    text = ('layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 1.5 } } '
+            + bn(options, bottom="y") + ' layer { name: "r" type: "ReLU" bottom: "y" top: "y" }')
+    check_layer(text, {"x": X}, phase=phase, params=SCALED)
+
+
+def test_batch_norm_with_scale_and_bias_when_made_then_only_these_learn():
+    net = make_net(bn("scale_bias: true"), {"x": X}, phase="TRAIN", params={})
+    assert [(entry.lr_mult, entry.decay_mult) for entry in net.learnable] == [(0, 0)] * 3 + [(1, 1)] * 2
+    fresh = Net('input: "x" input_shape { dim: 3 dim: 4 dim: 5 dim: 2 } ' + bn("scale_bias: true"))
+    assert [blob.data.ravel().tolist() for blob in fresh.params["b"]] == [[0] * 4, [0] * 4, [0], [1] * 4, [0] * 4]

@@ -17,6 +17,8 @@ def pool(options, tops='top: "y"'):
     ("kernel_size: 3 stride: 2", (3, 3), (2, 2), (0, 0), (3, 4)),
     ("kernel_size: 3 stride: 2 pad: 1", (3, 3), (2, 2), (1, 1), (4, 5)),
     ("kernel_size: 2 stride: 2 round_mode: FLOOR", (2, 2), (2, 2), (0, 0), (3, 4)),
+    ("kernel_size: 2 stride: 2 ceil_mode: false", (2, 2), (2, 2), (0, 0), (3, 4)),
+    ("kernel_size: 2 stride: 2 ceil_mode: true", (2, 2), (2, 2), (0, 0), (4, 5)),
     ("kernel_size: 2 stride: 2", (2, 2), (2, 2), (0, 0), (4, 5)),
     ("kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 0", (3, 2), (1, 2), (1, 0), (7, 5)),
     ("global_pooling: true", (7, 9), (1, 1), (0, 0), (1, 1))])
@@ -74,3 +76,14 @@ def test_pooling_when_the_mask_could_not_be_exact_then_refused():
     assert layer.infer_shapes([(1, 1, 4096, 4096)])[1] == (1, 1, 2048, 2048)
     with pytest.raises(ShapeError, match="float32"):
         layer.infer_shapes([(1, 1, 4096, 4098)])
+
+
+@pytest.mark.parametrize(("mode", "ceil", "size"), [("FLOOR", "false", (3, 4)), ("CEIL", "true", (4, 5)),
+                                                    ("FLOOR", "true", None), ("CEIL", "false", None)])
+def test_pooling_when_both_words_for_rounding_agree_then_built_else_refused(mode, ceil, size):
+    text = pool(f"kernel_size: 2 stride: 2 round_mode: {mode} ceil_mode: {ceil}")
+    if size:
+        assert make_net(text, {"x": X}).blobs["y"].shape[2:] == size
+        return
+    with pytest.raises(LayerError, match=f"ceil_mode: expected what round_mode says .{mode}.*, got {ceil}"):
+        make_net(text, {"x": X})
