@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.errors import DependencyError, FileAccessError, FileMissingError, PrototxtError
+from atrouscaffe.errors import DependencyError, PrototxtError
+from atrouscaffe.formats.limited import read_at_most
 from atrouscaffe.formats.schema import Schema
 
 __all__ = ["read_proto"]
@@ -40,7 +41,10 @@ def read_proto(path: str | Path) -> Schema:
     FileMissingError, FileAccessError
         No such file, or no right to read it.
     """
-    file = _compile(_read(path), str(path))
+    data = read_at_most(path, MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise PrototxtError(f"a text of more than {MAX_BYTES >> 10} KiB is not a caffe.proto", str(path))
+    file = _compile(data, str(path))
     if file.dependency:
         raise PrototxtError(f"imports {file.dependency[0]!r}; expected a caffe.proto, which stands alone", str(path))
     schema = Schema(file)
@@ -56,19 +60,6 @@ def read_proto(path: str | Path) -> Schema:
     if not {"layer", "layers"} & set(schema.messages["NetParameter"].by_name):
         raise PrototxtError("expected a fork's caffe.proto, but its NetParameter has no layers", str(path))
     return schema
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise FileMissingError(f"no such file: {path}; expected a fork's caffe.proto") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise FileAccessError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > MAX_BYTES:
-        raise PrototxtError(f"a text of more than {MAX_BYTES >> 10} KiB is not a caffe.proto", str(path))
-    return data
 
 
 def _compile(data: bytes, path: str) -> Any:

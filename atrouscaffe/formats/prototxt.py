@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.errors import FileAccessError, FileMissingError, PrototxtError
+from atrouscaffe.errors import PrototxtError
 from atrouscaffe.formats.adopt import adopt
 from atrouscaffe.formats.diagnose import complain, is_label_map
 from atrouscaffe.formats.dialect import check_dialect, infer_text
 from atrouscaffe.formats.downgrade import downgrade_net
 from atrouscaffe.formats.fields import net_record, net_spec, to_fields, to_record
+from atrouscaffe.formats.limited import read_at_most
 from atrouscaffe.formats.protofile import read_proto
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
@@ -177,13 +178,7 @@ def _solver_record(solver: Fields) -> Record:
 def read_text(path: PathLike) -> str:
     """Read a text net, solver or label map, at most `MAX_BYTES` of UTF-8."""
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise FileMissingError(f"no such file: {path}") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise FileAccessError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    data = read_at_most(path, MAX_BYTES + 1)
     complain(path, "text", data[:4096], PrototxtError)
     if len(data) > MAX_BYTES:
         raise PrototxtError(f"a text of more than {MAX_BYTES >> 20} MiB is not a net", str(path))

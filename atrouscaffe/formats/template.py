@@ -1,7 +1,7 @@
-"""Placeholders of other templates than ``${NAME}``, which is DeepLab's.
+"""Placeholders of templates: ``${NAME}``, which is DeepLab's, and those of others.
 
-Published files come with ``{{NAME}}``, ``@NAME@``, ``$NAME``, ``%(NAME)s``, or a bare word in place of a number, as
-MobileNet-SSD's ``num_output: cls3x``. They are filled where their name is given, so that no other text changes.
+Published files also come with ``{{NAME}}``, ``@NAME@``, ``$NAME``, ``%(NAME)s``, or a bare word in place of a number,
+as MobileNet-SSD's ``num_output: cls3x``. They are filled where their name is given, so that no other text changes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,67 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atrouscaffe.errors import PrototxtError
+from atrouscaffe.errors import PrototxtError, Source
 
-__all__ = ["fill_other_forms", "placeholder_at"]
+__all__ = ["fill_placeholders", "hint_at"]
 
 _STRING = r""""(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'"""
+_PLACES = re.compile(rf"(?P<string>{_STRING})|#[^\n]*|(?P<bare>\$\{{[^}}\n]*\}}?)")
+_NAME_IN = re.compile(r"\$\{([^}\n]*)\}?")
 _MARKED = r"\{{\{{\s*(?:{names})\s*\}}\}}|@(?:{names})@|%\((?:{names})\)[dfgis]|\$(?:{names})(?!\w)"
 _ANY = re.compile(_MARKED.format(names=r"[A-Za-z_]\w*") + r"|[A-Za-z_]\w*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-def fill_other_forms(text: str, variables: Mapping[str, object]) -> str:
+def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: str = "") -> str:
+    """Replace each ``${NAME}`` outside comments, and other templates' placeholders whose name is given.
+
+    Inside quotes the value is escaped, so a value cannot end its string.
+
+    Raises
+    ------
+    PrototxtError
+        A name that `variables` lacks, an empty or unclosed placeholder, or a value of several lines.
+    """
+    variables = variables or {}
+    text = _fill_other_forms(text, variables)
+    if "${" not in text:
+        return text
+
+    def value(match: re.Match[str], start: int, quote: str) -> str:
+        name = match.group(1)
+        filled = str(variables.get(name, ""))
+        problem = ""
+        if not name or not match.group().endswith("}"):
+            problem = f"expected a placeholder such as ${{NAME}}, got {match.group()!r}"
+        elif name not in variables:
+            problem = f"placeholder ${{{name}}} has no value; give {name}=..., on the command line " \
+                      f"--set {name}=... (given: {', '.join(sorted(variables)) or 'none'})"
+        elif "\n" in filled or "\r" in filled:
+            problem = f"the value of placeholder ${{{name}}} has several lines"
+        if problem:
+            raise PrototxtError(problem, str(_place(text, start + match.start(), path)))
+        if quote:
+            filled = filled.replace("\\", "\\\\").replace(quote, "\\" + quote)
+        return filled
+
+    def whole(match: re.Match[str]) -> str:
+        if match.group("string"):
+            quote = match.group()[0]
+            return _NAME_IN.sub(lambda inner: value(inner, match.start(), quote), match.group())
+        if match.group("bare"):
+            return _NAME_IN.sub(lambda inner: value(inner, match.start(), ""), match.group())
+        return match.group()
+
+    return _PLACES.sub(whole, text)
+
+
+def _place(text: str, position: int, path: str) -> Source:
+    line = text.count("\n", 0, position) + 1
+    return Source(path, line, position - text.rfind("\n", 0, position))
+
+
+def _fill_other_forms(text: str, variables: Mapping[str, object]) -> str:
     """Replace placeholders of the names in `variables`, outside comments; inside quotes the marked forms alone.
 
     Raises
@@ -52,8 +102,11 @@ def fill_other_forms(text: str, variables: Mapping[str, object]) -> str:
     return places.sub(whole, text)
 
 
-def placeholder_at(text: str, position: int) -> str:
-    """Return the name of what may be a placeholder at a place where a value should be, "" for none."""
+def hint_at(text: str, position: int) -> str:
+    """Return what to do where a placeholder stands in place of a value, "" where there is none."""
     match = _ANY.match(text, position)
     found = _NAME.search(match.group()) if match else None
-    return found.group() if found else ""
+    name = found.group()[:60] if found else ""
+    if not name:
+        return ""
+    return f"; if that is a template's placeholder, give {name}=..., on the command line --set {name}=..."

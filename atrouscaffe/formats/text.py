@@ -16,7 +16,7 @@ from typing import Any
 from atrouscaffe.errors import PrototxtError, Source
 from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import EnumType, FieldType, Schema, float32, schema
-from atrouscaffe.formats.template import fill_other_forms, placeholder_at
+from atrouscaffe.formats.template import fill_placeholders, hint_at
 
 __all__ = ["MAX_DEPTH", "fill_placeholders", "format_record", "parse_record"]
 
@@ -32,64 +32,12 @@ _TOKEN = re.compile(r"""
   | (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
   | (?P<mark>[{}<>\[\]:;,-])
 """, re.VERBOSE)
-_PLACES = re.compile(r"""
-    (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*') | \#[^\n]* | (?P<bare>\$\{[^}\n]*\}?)
-""", re.VERBOSE)
-_NAME_IN = re.compile(r"\$\{([^}\n]*)\}?")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v",
            "\\": "\\", "'": "'", '"': '"', "?": "?"}
 _BOOL = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
 _RANGE = {"int32": (-2**31, 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-2**63, 2**63 - 1),
           "uint64": (0, 2**64 - 1)}
-
-
-def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: str = "") -> str:
-    """Replace each ``${NAME}`` outside comments, and other templates' placeholders whose name is given.
-
-    Inside quotes the value is escaped, so a value cannot end its string.
-
-    Raises
-    ------
-    PrototxtError
-        A name that `variables` lacks, an empty or unclosed placeholder, or a value of several lines.
-    """
-    variables = variables or {}
-    text = fill_other_forms(text, variables)
-    if "${" not in text:
-        return text
-
-    def value(match: re.Match[str], start: int, quote: str) -> str:
-        name = match.group(1)
-        filled = str(variables.get(name, ""))
-        problem = ""
-        if not name or not match.group().endswith("}"):
-            problem = f"expected a placeholder such as ${{NAME}}, got {match.group()!r}"
-        elif name not in variables:
-            problem = f"placeholder ${{{name}}} has no value; give {name}=..., on the command line " \
-                      f"--set {name}=... (given: {', '.join(sorted(variables)) or 'none'})"
-        elif "\n" in filled or "\r" in filled:
-            problem = f"the value of placeholder ${{{name}}} has several lines"
-        if problem:
-            raise PrototxtError(problem, str(_place(text, start + match.start(), path)))
-        if quote:
-            filled = filled.replace("\\", "\\\\").replace(quote, "\\" + quote)
-        return filled
-
-    def whole(match: re.Match[str]) -> str:
-        if match.group("string"):
-            quote = match.group()[0]
-            return _NAME_IN.sub(lambda inner: value(inner, match.start(), quote), match.group())
-        if match.group("bare"):
-            return _NAME_IN.sub(lambda inner: value(inner, match.start(), ""), match.group())
-        return match.group()
-
-    return _PLACES.sub(whole, text)
-
-
-def _place(text: str, position: int, path: str) -> Source:
-    line = text.count("\n", 0, position) + 1
-    return Source(path, line, position - text.rfind("\n", 0, position))
 
 
 def parse_record(text: str, message: str, path: str = "", words: Schema | None = None) -> Record:
@@ -127,10 +75,8 @@ class _Parser:
         match = _TOKEN.match(self.text, start)
         if match is None:
             if start < len(self.text):
-                name = placeholder_at(self.text, start)[:60]
-                hint = f"; if that is a template's placeholder, give {name}=..., on the command line --set {name}=..." \
-                    if name else ""
-                self.fail(f"expected a field name or a value, got {self.text[start:start + 20]!r}{hint}")
+                self.fail(f"expected a field name or a value, got {self.text[start:start + 20]!r}"
+                          + hint_at(self.text, start))
             self.kind, self.token, self.end = "end", "", start
             return
         self.kind, self.token, self.end = match.lastgroup or "", match.group(), match.end()
@@ -145,10 +91,7 @@ class _Parser:
 
     def expected(self, what: str, value: bool = False) -> None:
         got = f"'{self.token[:60]}'" if self.kind != "end" else "the end of the file"
-        name = placeholder_at(self.text, self.start)[:60] if value else ""
-        hint = f"; if that is a template's placeholder, give {name}=..., on the command line --set {name}=..." \
-            if name else ""
-        self.fail(f"expected {what}, got {got}{hint}")
+        self.fail(f"expected {what}, got {got}{hint_at(self.text, self.start) if value else ''}")
 
     def take(self, mark: str) -> bool:
         if self.kind == "mark" and self.token == mark:
