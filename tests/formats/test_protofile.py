@@ -129,7 +129,7 @@ def as_proto(words: Schema) -> str:
         inner = "".join(enum(name.partition(".")[2], e.numbers) for name, e in words.enums.items()
                         if name.startswith(f"{message.name}.")).replace("option allow_alias = true; ", "")
         fields = "".join(
-            f"{'repeated' if f.repeated else 'optional'} {f.target.rpartition('.')[2] or f.kind} {f.name} = {f.number}"
+            f"{'repeated' if f.repeated else 'optional'} {f.target or f.kind} {f.name} = {f.number}"
             f"{' [packed = true]' if f.packed else ''};\n" for f in message.by_name.values())
         text += f"message {message.name} {{\n{inner}{fields}}}\n"
     return text
