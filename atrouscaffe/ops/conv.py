@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from atrouscaffe.geometry import Window
-from atrouscaffe.ops import conv_nd, conv_panels, direct, winograd
+from atrouscaffe.ops import conv_nd, conv_panels, direct, direct_transpose, winograd
 from atrouscaffe.ops.finish import PLAIN, RELU, Finish, finish_blob
 from atrouscaffe.ops.im2col import flatten_windows, geo_of, is_direct, is_pointwise, taps_of
 from atrouscaffe.ops.im2col_cpu import add_columns, direct_adjoint, direct_forward, direct_weight, fill_columns
@@ -168,6 +168,12 @@ def conv_transpose(dy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, 
         conv_cuda.conv_transpose(dy, weight, bias, x, windows, group)
         return
     geo = geo_of(windows)
+    if engine != "columns" and direct_transpose.fits(dy, weight, x, windows, group):
+        late = finish.base is not None
+        direct_transpose.transpose(dy, weight, bias, x, windows, group, PLAIN if late else finish, keep)
+        if late:
+            _finished(x, finish)
+        return
     if is_direct(weight, dy.shape[1], group):
         flat_bias = np.zeros(0, x.dtype) if bias is None else bias
         blocks = _plane_blocks(x.shape)

@@ -24,7 +24,7 @@ from atrouscaffe.ops.product_cpu import ROWS, WIDTH
 from atrouscaffe.ops.workspace import scratch
 from atrouscaffe.runtime.threads import chunks, parallel
 
-__all__ = ["forward"]
+__all__ = ["MOST_ROOM", "ROOM", "SMALL_WORK", "TASKS", "ZEROS", "cost", "forward", "row_numbers"]
 
 ROOM = 2**17
 """Numbers that the rows of one task may take: half a megabyte."""
@@ -36,7 +36,7 @@ RUN = 512
 TASKS = 8
 SMALL_WORK = 2**20
 """Multiply-adds that are worth a task of their own."""
-_ZEROS = np.zeros(ALONE, np.float32)
+ZEROS = np.zeros(ALONE, np.float32)
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,9 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.nd
         panels = keep(("alone", group), lambda: taps_first(weight))
     else:
         panels = keep(("panels", group), lambda: packed(weight, group)).reshape(-1)
-    tail = np.zeros(ROWS[0], np.float32)
-    shift = np.concatenate((np.zeros(y.shape[1], np.float32) if bias is None else bias, tail))
-    slope = np.concatenate((finish.slopes(y.shape[1]), tail))
+    shift, slope = row_numbers(bias, finish, y.shape[1])
     source, target = x.reshape(-1), y.reshape(-1)
-    base = _ZEROS if finish.base is None else finish.base.reshape(-1)
+    base = ZEROS if finish.base is None else finish.base.reshape(-1)
 
     def work(i: int) -> None:
         convolve(source, target, base, aligned("room", how.room), panels, how.blocks, how.offsets, shift, slope,
@@ -141,6 +139,13 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.nd
                  finish.base is not None, finish.act == 1, np.float32(finish.cap))
 
     parallel(work, len(how.tasks))
+
+
+def row_numbers(bias: np.ndarray | None, finish: Finish, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return bias and slope of each output, with zeros after them for blocks that reach beyond the last one."""
+    tail = np.zeros(ROWS[0], np.float32)
+    return (np.concatenate((np.zeros(rows, np.float32) if bias is None else bias, tail)),
+            np.concatenate((finish.slopes(rows), tail)))
 
 
 def taps_first(weight: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from atrouscaffe.runtime.jit import jit
 from atrouscaffe.runtime.vector_cpu import (
     activation,
     fill,
+    interleave,
     load,
     memory,
     part,
@@ -33,7 +34,7 @@ from atrouscaffe.runtime.vector_cpu import (
     unzip,
 )
 
-__all__ = ["ALONE", "NARROW", "convolve"]
+__all__ = ["ALONE", "NARROW", "convolve", "spread"]
 
 NARROW = 16
 ALONE = 64
@@ -234,3 +235,83 @@ def convolve(x, y, base, room, panels, blocks, offsets, bias, slope, edge, place
                              part(base_, out + j) if based else base_, pixels if based else 0, part(bias_, m),
                              part(slope_, m), cap, positive, real)
                     j += wide
+
+
+@jit
+def spread(x, y, zeros, room, lines, panels, blocks, offsets, starts, bias, slope, place, shape, pads, room_shape,
+           positive, cap):
+    """Write some rows of the outputs of a transposed convolution, for some groups of channels.
+
+    Outputs whose places leave the same rest when divided by the stride, one *phase*, are an ordinary convolution with
+    those taps that meet pixels there: ``starts`` says where each phase's taps begin. All phases of a row of outputs
+    are written to `lines` and woven into y.
+
+    Parameters
+    ----------
+    x, y : float32 arrays, flat
+    zeros : float32 array
+        `ALONE` zeros.
+    room, lines : float32 arrays
+        For the rows that are read, and those that are written.
+    panels : float32 array
+        Packed weights: for each group, phase after phase.
+    blocks : (B, 3) int64
+        As in `convolve`.
+    offsets : (K,) int64
+        Where row k of the right operand begins, phase after phase.
+    starts : (phases + 1,) int64
+    bias, slope : (M + height of a block,) float32
+    place : (image, first group, last group, first, last)
+        `first` and `last` of rows, counted in strides.
+    shape : (C, H, W, M, out_h, out_w, groups, stride_h, stride_w)
+    pads : (int, int)
+        Zeros above and on the left of the rows that are read.
+    room_shape : (rows, width, length)
+        As in `convolve`; `length` of a row in `lines`.
+    positive : bool
+    cap : float32
+    """
+    n, g0, g1, q0, q1 = place
+    channels, height, width, outputs, out_h, out_w, groups, stride_h, stride_w = shape
+    per_in, per_out = channels // groups, outputs // groups
+    rows, run, length = room_shape
+    x_, y_, zeros_, room_, lines_ = memory(x), memory(y), memory(zeros), memory(room), memory(lines)
+    panels_, bias_, slope_, offsets_ = memory(panels), memory(bias), memory(slope), memory(offsets)
+    last = blocks.shape[0] - 1
+    padded, columns = blocks[last, 0] + blocks[last, 1], (out_w + stride_w - 1) // stride_w
+    geo = (1, 1, 1, 1, 0, pads[1], 1, 1)
+    for g in range(g0, g1):
+        _fill(x_, (n * channels + g * per_in) * height * width, (height, width), q0 - pads[0], rows, geo, room_, per_in,
+              run)
+        for oy in range(q0 * stride_h, min(out_h, q1 * stride_h)):
+            line = part(room_, (oy // stride_h - q0) * run)
+            for rx in range(stride_w):
+                phase = oy % stride_h * stride_w + rx
+                start, depth = starts[phase], starts[phase + 1] - starts[phase]
+                for i in range(blocks.shape[0]):
+                    first, tall, real = blocks[i, 0], blocks[i, 1], blocks[i, 2]
+                    m = g * per_out + first
+                    a = part(panels_, (g * offsets.size + start) * padded + first * depth)
+                    full = ALONE if tall == 1 else WIDTH
+                    j = 0
+                    while j < columns:
+                        wide = full if columns - j >= full else NARROW
+                        _put(tall, wide, a, part(line, j), part(offsets_, start), depth,
+                             part(lines_, (first * stride_w + rx) * length + j), stride_w * length, zeros_, 0,
+                             part(bias_, m), part(slope_, m), cap, positive, real)
+                        j += wide
+            for m in range(per_out):
+                _weave(lines_, m * stride_w * length, length, stride_w, y_,
+                       ((n * outputs + g * per_out + m) * out_h + oy) * out_w, out_w)
+
+
+@jit
+def _weave(lines, at, length, stride, y, to, count):
+    """Write `count` numbers of a row of y, in turns from `stride` lines."""
+    done = 0
+    if stride == 2:
+        while done + 2 * NARROW <= count:
+            interleave(lines, at + done // 2, at + length + done // 2, y, to + done)
+            done += 2 * NARROW
+    for x in range(done, count):
+        poke(y, to + x, peek(lines, at + x % stride * length + x // stride))

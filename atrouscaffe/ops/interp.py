@@ -68,7 +68,8 @@ def resize(x: np.ndarray, y: np.ndarray, crop: tuple[int, int] = (0, 0)) -> None
         interp_cuda.resize(x, y, crop)
         return
     planes, out = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *y.shape[2:])
-    tables = _tables(x.shape[2:], y.shape[2:], crop, x.dtype)
+    *down, columns, right, later = _tables(x.shape[2:], y.shape[2:], crop, x.dtype)
+    tables = *down, columns.astype(np.int32), (columns + right).astype(np.int32), later
     blocks = chunks(out.shape[0] * out.shape[1], max(1, 32768 // max(1, out.shape[2])))
     parallel(lambda i: interp_cpu.resize_forward(planes, out, *blocks[i], *tables), len(blocks))
 

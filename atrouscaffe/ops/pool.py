@@ -68,7 +68,7 @@ def max_pool(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> None:
         return
     planes, out, geo = _planes(x), _planes(y), _geo(windows)
     blocks = _blocks(planes)
-    parallel(lambda i: pool_cpu.max_forward(planes, out, *blocks[i], geo), len(blocks))
+    parallel(lambda i: pool_cpu.pool_forward(planes, out, *blocks[i], geo, True), len(blocks))
 
 
 def max_indices(x: np.ndarray, shape: Sequence[int], windows: Sequence[Window]) -> np.ndarray:
@@ -114,7 +114,7 @@ def average_pool(x: np.ndarray, y: np.ndarray, windows: Sequence[Window]) -> Non
         return
     planes, out, geo = _planes(x), _planes(y), _geo(windows)
     blocks = _blocks(planes)
-    parallel(lambda i: pool_cpu.average_forward(planes, out, *blocks[i], geo), len(blocks))
+    parallel(lambda i: pool_cpu.pool_forward(planes, out, *blocks[i], geo, False), len(blocks))
 
 
 def average_backward(dy: np.ndarray, dx: np.ndarray, windows: Sequence[Window]) -> None:

@@ -12,12 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.ops.elementwise import over_tiles
+from atrouscaffe.ops.elementwise import BLOCK, over_tiles
 from atrouscaffe.ops.labels import LARGEST_LOSS
+from atrouscaffe.ops.softmax_cpu import softmax_pixels
+from atrouscaffe.ops.workspace import scratch
 from atrouscaffe.runtime.backend import on_device
+from atrouscaffe.runtime.threads import parallel
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "soft_cross_entropy", "soft_cross_entropy_grad", "softmax",
            "softmax_grad"]
+
+LANES = 16
+MOST_TILE = 256
+ROOM = 2**13
+"""Numbers of a tile: what the first-level cache holds."""
+
 
 def _softmax_tile(x: Any, out: Any) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True), out=out)
@@ -36,6 +45,21 @@ def softmax(x: Any, out: Any) -> None:
         from atrouscaffe.ops import softmax_cuda
 
         softmax_cuda.softmax(x, out)
+        return
+
+    outer, channels, inner = x.shape
+    if inner >= LANES and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (x, out)):
+        tile = min(MOST_TILE, max(2 * LANES, ROOM // channels // LANES * LANES))
+        source, target, step = x.reshape(-1), out.reshape(-1), min(inner, max(tile, BLOCK // channels))
+        runs = [(n, i * inner // (inner // step), (i + 1) * inner // (inner // step)) for n in range(outer)
+                for i in range(inner // step)]
+
+        def run(i: int) -> None:
+            n, a, b = runs[i]
+            softmax_pixels(source, target, scratch("softmax", (channels * tile,), np.float32), n * channels * inner, a,
+                           b, channels, inner, tile)
+
+        parallel(run, len(runs))
         return
 
     def work(rows: slice, columns: slice) -> None:

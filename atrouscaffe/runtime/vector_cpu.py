@@ -19,9 +19,9 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-__all__ = ["Vector", "acted", "activation", "add", "address_of", "div", "exp", "fill", "less", "load", "maximum",
-           "memory", "memory_at", "minimum", "mul", "muladd", "nan_flags", "part", "peek", "poke", "prefetch", "rint",
-           "splat", "store", "sub", "turn", "unzip", "widest"]
+__all__ = ["Vector", "acted", "activation", "add", "address_of", "div", "exp", "fill", "gather", "interleave", "less",
+           "load", "maximum", "memory", "memory_at", "minimum", "mul", "muladd", "nan_flags", "or_nan", "part", "peek",
+           "poke", "prefetch", "rint", "splat", "store", "sub", "turn", "unzip", "widest"]
 
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _INDEX = ir.IntType(32)
@@ -340,6 +340,52 @@ def unzip(typingctx, source, at, target, even, odd):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp, types.intp), code
+
+
+@intrinsic
+def interleave(typingctx, source, even, odd, target, to):
+    """Write 32 numbers to ``target[to:]``, in turns from ``source[even:]`` and ``source[odd:]``: undoes `unzip`."""
+
+    def code(context, builder, signature, args):
+        kind = ir.VectorType(_FLOATS[source.dtype], 16)
+        align = source.dtype.bitwidth // 8
+        halves = [builder.load(builder.bitcast(address_of(context, builder, signature.args[0], args[0], at),
+                                               kind.as_pointer()), align=align) for at in args[1:3]]
+        address = address_of(context, builder, signature.args[3], args[3], args[4])
+        for first in (0, 8):
+            mask = ir.Constant(ir.VectorType(_INDEX, 16), [first + n // 2 + 16 * (n % 2) for n in range(16)])
+            place = builder.gep(address, [ir.Constant(ir.IntType(64), 2 * first)])
+            builder.store(builder.shuffle_vector(*halves, mask), builder.bitcast(place, kind.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp), code
+
+
+@intrinsic
+def gather(typingctx, source, indices, at):
+    """Return the 16 elements of `source` that ``indices[at:]`` (int32) name."""
+    result = Vector(16, source.dtype)
+
+    def code(context, builder, signature, args):
+        whole = ir.VectorType(_INDEX, 16)
+        places = builder.load(builder.bitcast(address_of(context, builder, signature.args[1], *args[1:]),
+                                              whole.as_pointer()), align=4)
+        base = address_of(context, builder, signature.args[0], args[0], ir.Constant(ir.IntType(64), 0))
+        kind = result.part_types[0]
+        lanes = [builder.extract_element(places, ir.Constant(_INDEX, i)) for i in range(16)]
+        value = ir.Constant(kind, ir.Undefined)
+        for i, lane in enumerate(lanes):
+            number = builder.load(builder.gep(base, [builder.sext(lane, ir.IntType(64))]))
+            value = builder.insert_element(value, number, ir.Constant(_INDEX, i))
+        return _pack(builder, [value])
+
+    return result(source, indices, types.intp), code
+
+
+@intrinsic
+def or_nan(typingctx, source, value):
+    """Return `value`, or NaN where `source` is NaN."""
+    return value(source, value), _each(lambda builder, x, y: builder.select(builder.fcmp_unordered("uno", x, x), x, y))
 
 
 @intrinsic
