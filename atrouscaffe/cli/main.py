@@ -152,11 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _settle_output()
         return 0
     except OSError as error:
-        if debug or error.errno is None:  # without a number it is no answer of the system, but a defect
+        missing = isinstance(error, FileNotFoundError)  # NumPy raises it of its own accord, for a Python layer's file
+        if debug or (error.errno is None and not missing):  # no answer of the system, but a defect
             raise
         _settle_output()
-        _complain(f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror}; --debug shows where "
-                  "this came up")
+        _complain(f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror or error}; --debug shows "
+                  "where this came up")
         return USER_ERROR
     finally:
         warnings.formatwarning = standard

@@ -149,6 +149,8 @@ def test_what_the_system_refuses_is_one_paragraph(command, capsys):
     assert capsys.readouterr().err == "atrouscaffe: photos/a.jpg: Permission denied; --debug shows where this came up\n"
     with pytest.raises(PermissionError):
         cli.main(["inspect", "x", "--debug"])
+    command(raising(FileNotFoundError("labels.txt not found.")))  # as NumPy raises it
+    assert cli.main(["inspect", "x"]) == 2 and "labels.txt not found." in capsys.readouterr().err
     command(raising(OSError("raised by a library, without a number")))
     with pytest.raises(OSError, match="library"):
         cli.main(["inspect", "x"])
