@@ -45,7 +45,7 @@ SYSTEMS = (
            "label maps are read by index, not by luminance; [defects](defects.md) that the originals have",
            "segment photo.jpg --model deeplab-largefov --weights train2_iter_8000.caffemodel --crf"),
     System("PSPNet", "pspnet", "deploy nets", _BN_OF_FOUR,
-           "one scale; photographs above the net's size are cut into tiles that overlap by what a score sees",
+           "larger photographs by overlapping crops, averaged, as by the authors' scripts; one scale, not mirrored",
            SEGMENT),
     System("ICNet", "pspnet", "deploy nets, with BN merged or not", _BN_OF_FOUR, "", SEGMENT),
     System("SegNet", "segnet", "deploy and training nets", _UPSAMPLE,

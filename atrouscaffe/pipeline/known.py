@@ -55,6 +55,9 @@ class KnownModel:
         Height and width of the input of a net whose data layer does not say it.
     resized : bool
         Whether photographs are resized to the input's size, as the authors' scripts do.
+    crops : bool
+        Whether larger photographs go in by overlapping crops whose probabilities are averaged, as the
+        authors' scripts do.
     output : str
         Blob of the scores of a net with several outputs.
     labels : str
@@ -79,6 +82,7 @@ class KnownModel:
     net: str = ""
     size: tuple[int, int] | None = None
     resized: bool = False
+    crops: bool = False
     output: str = ""
     labels: str = ""
 
@@ -119,7 +123,8 @@ _PSPNET = _zoo(
     ("pspnet101-cityscapes", "PSPNet-101, Cityscapes", "pspnet101_cityscapes_713.prototxt",
      "pspnet101_cityscapes.caffemodel", 65_818_323, "cityscapes", {"trained_on": "Cityscapes"}),
     ("pspnet50-ade20k", "PSPNet-50, ADE20K", "pspnet50_ADE20K_473.prototxt", "pspnet50_ADE20K.caffemodel", 46_841_174,
-     "ade20k", {"trained_on": "ADE20K"}))
+     "ade20k", {"trained_on": "ADE20K"}),
+    crops=True)
 _ICNET = _zoo(
     "ICNet", "https://github.com/hszhao/ICNet", _VGG_MEAN,
     ("icnet-cityscapes", "ICNet, Cityscapes", "icnet_cityscapes.prototxt", "icnet_cityscapes_train_30k.caffemodel",

@@ -15,6 +15,7 @@ from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
 from atrouscaffe.ops.softmax import softmax
+from atrouscaffe.pipeline.crops import scores_of_crops
 from atrouscaffe.pipeline.deploy import make_deploy
 from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.placement import Placement
@@ -110,7 +111,7 @@ class Segmenter:
     the image, as in the original. For larger ones the net is reshaped; above the memory budget, or
     where it cannot be reshaped, the image is cut into tiles that overlap by the receptive field,
     with the scores of one large pass. Where a known model's authors resize each image to the net's
-    input, so does this; an image gets a mirrored margin where the net has no padding. Scores on a
+    input, or average crops, so does this; an image gets a mirrored margin where the net has no padding. Scores on a
     coarser grid than the image are enlarged bilinearly with aligned corners (by which DeepLab's grid of
     every 8th pixel is exact).
 
@@ -141,6 +142,7 @@ class Segmenter:
                                   known.size if known else None)
         self.deploy.check()
         self._placement = Placement.of(self.deploy, known is not None and known.resized)
+        self._crops = known is not None and known.crops
         check_samples(self.deploy.spec, samples)
         self.samples = int(samples)
         self.channel_order = channel_order
@@ -262,7 +264,7 @@ class Segmenter:
     def _label(self, image: np.ndarray, pixels: Any, labels: Any) -> None:
         """Write the labels of an image whose pixels, in the net's channels, are on the net's device."""
         size = pixels.shape[:2]
-        whole, tile = self._sizes.of(size)
+        whole, tile = self._pass(size)
         scores = self._coarse_scores(pixels, size, whole, tile)
         span = self._placement.span(whole, scores.shape[1:], image.shape[:2])
         enlarged_labels(module_of(scores).ascontiguousarray(scores), span, labels)
@@ -316,7 +318,7 @@ class Segmenter:
         """Return the net's scores of an image, (C, H, W) float32 on the net's device, where `pixels` may be already."""
         if pixels is None:
             pixels = self.net.backend.asarray(self._pixels(image))
-        whole, tile = self._sizes.of(pixels.shape[:2])
+        whole, tile = self._pass(pixels.shape[:2])
         result = self._coarse_scores(pixels, pixels.shape[:2], whole, tile)
         xp, size = module_of(result), image.shape[:2]
         span = self._placement.span(whole, result.shape[1:], size)
@@ -341,7 +343,19 @@ class Segmenter:
             return self._run(size)
         padded = module_of(pixels).empty((1, self.deploy.channels, *whole), np.float32)
         image_to_blob(pixels, mean, padded, self.scale, reverse)
-        return self._tiled(padded, tile)
+        return scores_of_crops(padded, tile, self._crop) if self._crops else self._tiled(padded, tile)
+
+    def _pass(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the padded size of an image of `size`, and the size of one pass over it."""
+        if self._crops:
+            (height, width), (least_height, least_width) = size, self.deploy.size
+            return (max(height, least_height), max(width, least_width)), self.deploy.size
+        return self._sizes.of(size)
+
+    def _crop(self, part: Any) -> Any:
+        """Return the scores of a crop of the net's size."""
+        self.net.blobs[self.deploy.input].array[...] = part
+        return self._run(self.deploy.size)
 
     def _run(self, size: tuple[int, int]) -> Any:
         """Run the net on what its input holds; a second time at the same size on a device, recorded where it can be."""
