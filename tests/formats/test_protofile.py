@@ -241,3 +241,33 @@ def test_segment_takes_a_proto(fork, rng, tmp_path, capsys):
              str(tmp_path / "out")]
     assert main(words) == 2 and "no layers" in capsys.readouterr().err
     assert main([*words, "--proto", str(fork)]) == 0
+
+
+def test_a_fork_whose_layers_are_all_of_the_old_form(tmp_path, rng):
+    proto = tmp_path / "caffe.proto"
+    proto.write_text("""syntax = "proto2"; package caffe;
+        message NetParameter { optional string name = 1; repeated LayerParameter layers = 2;
+          repeated string input = 3; }
+        message BlobProto { optional int32 num = 1; optional int32 channels = 2; optional int32 height = 3;
+          optional int32 width = 4; repeated float data = 5 [packed = true]; }
+        message LayerParameter {
+          enum LayerType { NONE = 0; CONVOLUTION = 4; RELU = 18; GLOW = 40; }
+          repeated string bottom = 2; repeated string top = 3; optional string name = 4; optional LayerType type = 5;
+          repeated BlobProto blobs = 6; repeated float blobs_lr = 7;
+          optional ConvolutionParameter convolution_param = 10;
+        }
+        message ConvolutionParameter { optional uint32 num_output = 1; optional uint32 kernel_size = 4;
+          optional uint32 hole = 17; }""")
+    weights = rng.standard_normal((2, 3, 1, 1)).astype(np.float32)
+    net = message_of(proto, "NetParameter")(name="n", input=["data"])
+    conv = net.layers.add(name="c", type=4, bottom=["data"], top=["c"], blobs_lr=[0.5])
+    conv.convolution_param.num_output, conv.convolution_param.kernel_size, conv.convolution_param.hole = 2, 1, 3
+    conv.blobs.add(num=2, channels=3, height=1, width=1, data=weights.ravel().tolist())
+    net.layers.add(name="g", type=40, bottom=["c"], top=["g"])
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(net.SerializeToString())
+    file = read_caffemodel(path, proto=proto)
+    np.testing.assert_array_equal(file.arrays()["c"][0], weights)
+    _, layer, glow = file.net.layers
+    assert (layer.type, layer.fields.convolution_param.hole, layer.params[0].lr_mult) == ("Convolution", (3,), 0.5)
+    assert file.net.dialect == "v1" and glow.type == "GLOW"
