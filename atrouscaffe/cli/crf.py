@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from atrouscaffe.cli.pictures import Picture, add_folder_options, find_pictures
+
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = ("Refine what is known about pictures by the fully connected CRF. For each picture NAME the folder OUT gets "
@@ -24,6 +26,7 @@ FIGURE = (0, 1, 2, 10)  # iterations of the paper's Fig. 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("image", metavar="IMAGE|FOLDER", help="a picture, or a folder of pictures")
+    add_folder_options(parser)
     known = parser.add_argument_group("what is known")
     known.add_argument("--scores", required=True, metavar="FILE|FOLDER",
                        help="npz, npy, mat (of MatWrite), bin (of SaveMatAsBin.m) or PNG; in a folder NAME.* or "
@@ -60,21 +63,15 @@ def run(args: argparse.Namespace) -> int:
     """Refine everything; 2 where a picture could not be used."""
     from atrouscaffe.cli.progress import Progress
     from atrouscaffe.crf.presets import preset
-    from atrouscaffe.data.image import IMAGE_SUFFIXES
-    from atrouscaffe.errors import ArgumentError, AtrousCaffeError, DataError, FileAccessError, FileMissingError
+    from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError
+    from atrouscaffe.formats.written import protect
     from atrouscaffe.runtime.backend import get_backend
 
     if args.classes is not None and not 1 <= args.classes <= 256:
         raise ArgumentError(f"--classes: expected 1 to 256, what a PNG's pixels can hold, got {args.classes}")
     preset(args.preset)
-    source = Path(args.image)
-    if not source.exists():
-        raise FileMissingError("no such picture or folder", args.image)
-    pictures = [source]
-    if source.is_dir():
-        pictures = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not pictures:
-            raise DataError("a folder without pictures", args.image)
+    pictures = find_pictures([args.image], recursive=args.recursive)
+    protect(picture.path for picture in pictures)
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         progress.close()
         print(line, flush=True)
-        progress.update(done, picture.name)
+        progress.update(done, picture.path.name)
     progress.close()
     return 2 if failed else 0
 
@@ -204,16 +201,19 @@ def _from_picture(path: Path, args: argparse.Namespace) -> tuple[Any, Any]:
     return unary.from_labels(labels, count, args.confidence, unsure=args.unsure), palette
 
 
-def _refine(picture: Path, args: argparse.Namespace, backend: Any) -> str:
+def _refine(picture: Picture, args: argparse.Namespace, backend: Any) -> str:
     """Refine one picture, write its results; return the line to print."""
     import time
 
     from atrouscaffe.crf.densecrf import DenseCRF
     from atrouscaffe.crf.presets import preset
     from atrouscaffe.data.image import read_image
+    from atrouscaffe.formats.written import protect
 
-    image = read_image(picture)
-    energies, palette = _known(_find(Path(args.scores), picture.stem), image.shape[:2], args)
+    image = read_image(picture.path)
+    scores = _find(Path(args.scores), str(picture.stem))
+    protect([scores])
+    energies, palette = _known(scores, image.shape[:2], args)
     values = preset(args.preset)
     chosen = {name: getattr(values, name) if getattr(args, name) is None else getattr(args, name)
               for name in (*PARAMETERS, "normalization", "iterations")}
@@ -230,17 +230,18 @@ def _refine(picture: Path, args: argparse.Namespace, backend: Any) -> str:
     written = _write_results(Path(args.out), picture.stem, image, result, palette, args)
     if shown is not None:
         _write(Path(args.out) / f"{picture.stem}_iterations.png", shown)
-    return f"{picture} -> {written} ({result.iterations} iterations, {seconds:.2f} s)"
+    return f"{picture.path} -> {written} ({result.iterations} iterations, {seconds:.2f} s)"
 
 
 def _write(path: Path, data: bytes) -> None:
     from atrouscaffe.formats.atomic import atomic_write
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(data)
 
 
-def _write_results(out: Path, stem: str, image: Any, result: Any, palette: Any, args: argparse.Namespace) -> Path:
+def _write_results(out: Path, stem: Path, image: Any, result: Any, palette: Any, args: argparse.Namespace) -> Path:
     """Write labels, overlay and marginals; return the path of the labels."""
     import io
 

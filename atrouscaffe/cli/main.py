@@ -77,6 +77,8 @@ def _add_common(parser: argparse.ArgumentParser, *, default: bool) -> None:
     parser.add_argument("--allow-path", action="append", metavar="DIR", default=[],
                         dest="allow_path" if default else "allow_path_behind",
                         help="let files named inside a prototxt lie in DIR too; may be repeated")
+    parser.add_argument("--overwrite", action="store_true", default=absent(False),
+                        help="let results replace files that this program did not make; inputs are never written over")
     parser.add_argument("--debug", action="store_true", default=absent(False), help="show the traceback of an error")
 
 
@@ -176,12 +178,28 @@ def _run(argv: Sequence[str]) -> int:
     args.allow_path = args.allow_path + args.allow_path_behind
     if args.threads is not None:
         _set_threads(args.threads)
-    if args.command in TELL_THEMSELVES:
-        return args.run(args)
-    from atrouscaffe.cli.progress import compile_notice
+    from atrouscaffe.formats.written import guarding
 
-    with compile_notice():
-        return args.run(args)
+    with guarding(args.overwrite, _given_files(args)):
+        if args.command in TELL_THEMSELVES:
+            return args.run(args)
+        from atrouscaffe.cli.progress import compile_notice
+
+        with compile_notice():
+            return args.run(args)
+
+
+RESULTS = ("out", "json", "target", "log", "plot", "output", "report")
+"""Options and arguments that name results; every other file that a command is given is an input."""
+
+
+def _given_files(args: argparse.Namespace) -> list[str]:
+    """Return what the command line names and may be an input: words, parts between commas, values after ``=``."""
+    words: list[str] = []
+    for name, value in vars(args).items():
+        if name not in RESULTS:
+            words += [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
+    return [part for word in words for part in (word, *word.split(","), word.partition("=")[2]) if part]
 
 
 def _settle_output() -> None:

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from atrouscaffe.cli.options import add_model_options, make_segmenter
+from atrouscaffe.cli.pictures import Picture, add_folder_options, find_pictures
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -23,6 +24,7 @@ HELP = ("Segment photographs, all pictures of a folder, or videos. For each pict
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|VIDEO")
+    add_folder_options(parser)
     add_model_options(parser)
     out = parser.add_argument_group("results")
     out.add_argument("--out", default="segmented", metavar="DIR",
@@ -38,57 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                "white where it is the picture's largest (1)")
 
 
-class Job(NamedTuple):
-    """One input and the stem of its results' names."""
-
-    path: Path
-    stem: str
-    video: bool
-
-
-def jobs(inputs: list[str]) -> list[Job]:
-    """Return the pictures and videos that `inputs` mean; names that would collide are numbered.
-
-    Raises
-    ------
-    FileMissingError, DataError
-        An input is not there; a folder without pictures.
-    """
-    from atrouscaffe.data.image import IMAGE_SUFFIXES
-    from atrouscaffe.data.video import VIDEO_SUFFIXES
-    from atrouscaffe.errors import DataError, FileMissingError
-
-    paths = []
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir()
-                            if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and p.is_file())
-            if not inside:
-                raise DataError("a folder without pictures or videos", text)
-            paths += inside
-        elif path.exists():
-            paths.append(path)
-        else:
-            raise FileMissingError("no such file or folder", text)
-    found, taken = [], set()
-    for path in paths:
-        stem, number = path.stem, 2
-        while stem.lower() in taken:
-            stem, number = f"{path.stem}_{number}", number + 1
-        taken.update(f"{stem}{end}".lower() for end in ("", "_overlay", "_uncertainty"))
-        found.append(Job(path, stem, path.suffix.lower() in VIDEO_SUFFIXES))
-    return found
-
-
 def run(args: argparse.Namespace) -> int:
     """Segment everything; 2 where an input could not be used."""
     from atrouscaffe.cli.progress import Progress
     from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError
+    from atrouscaffe.formats.written import protect
 
     if not 0 <= args.alpha <= 1:
         raise ArgumentError(f"--alpha: expected 0 to 1, got {args.alpha}")
-    todo = jobs(args.inputs)
+    todo = find_pictures(args.inputs, videos=True, recursive=args.recursive)
+    protect(job.path for job in todo)
     out = Path(args.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -128,6 +89,7 @@ def _line(entry: dict[str, Any]) -> str:
 def _write(path: Path, data: bytes) -> None:
     from atrouscaffe.formats.atomic import atomic_write
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(data)
 
@@ -139,7 +101,7 @@ def _shares(counts: Any, names: tuple[str, ...]) -> dict[str, float]:
     return {names[i]: round(float(counts[i]) / total, 6) for i in order}
 
 
-def _picture(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _picture(segmenter: Any, job: Picture, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Segment one picture and write its results."""
     import numpy as np
 
@@ -186,7 +148,7 @@ def _counted(results: Any, progress: Any) -> Iterator[tuple[int, Any]]:
         progress.update(number)
 
 
-def _video(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _video(segmenter: Any, job: Picture, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Segment each frame of a video."""
     import numpy as np
 
@@ -194,11 +156,13 @@ def _video(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dic
     from atrouscaffe.data.overlay import overlay
     from atrouscaffe.data.palette import encode_labels
     from atrouscaffe.data.video import VideoFile, VideoFrames
+    from atrouscaffe.formats import written
 
     frames = VideoFrames(job.path)
-    folder = out / job.stem
-    folder.mkdir(exist_ok=True)
-    target = VideoFile(out / f"{job.stem}_overlay.mp4", frames.rate)
+    folder, film = out / job.stem, out / f"{job.stem}_overlay.mp4"
+    written.check(film)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = VideoFile(film, frames.rate)
     progress, number, whole = Progress(frames.count, f"frames of {job.path.name}"), 0, False
     counts = np.zeros(segmenter.classes, np.int64)
     begin = time.perf_counter()
@@ -213,7 +177,9 @@ def _video(segmenter: Any, job: Job, out: Path, args: argparse.Namespace) -> dic
     finally:
         progress.close()
         target.close(keep=whole)
+    if not args.no_overlay:
+        written.record(film)
     entry: dict[str, Any] = {"input": str(job.path), "frames": number, "labels": str(folder)}
     if not args.no_overlay:
-        entry["overlay"] = str(out / f"{job.stem}_overlay.mp4")
+        entry["overlay"] = str(film)
     return entry | {"seconds": round(time.perf_counter() - begin, 4), "classes": _shares(counts, segmenter.names)}

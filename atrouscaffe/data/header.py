@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from atrouscaffe.errors import DataError
 
-__all__ = ["Header", "read_header"]
+__all__ = ["Header", "looks_like_picture", "read_header"]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers that carry the frame's size
@@ -22,7 +22,7 @@ class Header(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"PNG"``, ``"JPEG"``, ``"BMP"``, ``"PNM"``, ``"GIF"``, ``"WebP"`` or ``"TIFF"``.
+        ``"PNG"``, ``"JPEG"``, ``"BMP"``, ``"PNM"``, ``"GIF"``, ``"WebP"``, ``"TIFF"`` or ``"JPEG 2000"``.
     height, width : int
         Pixels, as stored (EXIF orientation not applied).
     complete : bool
@@ -53,7 +53,13 @@ def read_header(data: bytes | memoryview) -> Header:
             if header.height < 1 or header.width < 1:
                 raise DataError(f"{header.kind} picture of {header.width}x{header.height} pixels; expected 1x1 or more")
             return header
-    raise DataError(f"not a picture: expected JPEG, PNG, BMP, PPM/PGM, GIF, WebP or TIFF, got {_guess(data)}")
+    raise DataError("not a picture: expected JPEG, PNG, BMP, PPM/PGM, GIF, WebP, TIFF or JPEG 2000, got "
+                    f"{_guess(data)}")
+
+
+def looks_like_picture(data: bytes) -> bool:
+    """Whether a file that begins with `data`, 16 bytes, is of a known kind of picture."""
+    return any(data.startswith(magic) and (magic != b"RIFF" or data[8:12] == b"WEBP") for magic, _ in _READERS)
 
 
 def _guess(data: bytes) -> str:
@@ -173,6 +179,14 @@ def _tiff(data: bytes) -> Header:
     return Header("TIFF", found[257], found[256])
 
 
+def _jp2(data: bytes) -> Header:
+    at = data[:4096].find(b"ihdr")
+    if at < 0:
+        raise DataError("damaged JPEG 2000: no image header box")
+    height, width = struct.unpack(">II", data[at + 4 : at + 12])
+    return Header("JPEG 2000", height, width)
+
+
 _READERS = (
     (PNG, _png),
     (b"\xff\xd8\xff", _jpeg),
@@ -182,4 +196,5 @@ _READERS = (
     (b"RIFF", _webp),
     (b"II*\0", _tiff),
     (b"MM\0*", _tiff),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", _jp2),
 )

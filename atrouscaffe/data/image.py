@@ -18,7 +18,8 @@ MAX_PIXELS = 2**28
 """Largest picture that is decoded unless the caller allows more: 268 million pixels, 800 MB of BGR."""
 
 MAX_FILE_BYTES = 2**30
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".tif",
+                  ".tiff", ".gif", ".jp2")
 
 
 def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE_BYTES, what: str = "picture") -> bytes:

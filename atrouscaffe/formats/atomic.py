@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from atrouscaffe.errors import FileAccessError
+from atrouscaffe.formats import written
 
 __all__ = ["atomic_path", "atomic_write"]
 
@@ -24,7 +25,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     FileAccessError
-        The folder is missing or may not be written.
+        The folder is missing or may not be written; the file may not be written over (`formats.written`).
     """
     path = Path(path)
     folder = path.parent
@@ -32,13 +33,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise FileAccessError(f"cannot write {path}: there is no folder {folder}")
     if path.is_dir():
         raise FileAccessError(f"cannot write {path}: it is a folder")
+    written.check(path)
     temporary = folder / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        written.check(path)  # it may have come meanwhile
         os.replace(temporary, path)
         _sync_folder(folder)
+        written.record(path)
     except OSError as error:
         _remove(temporary)
         if isinstance(error, FileAccessError):

@@ -262,6 +262,7 @@ def train(solver_file: str | Path, *, weights: Sequence[str | Path] = (), snapsh
 
     try:
         _begin(solver, weights, snapshot, allow_missing, say)
+        snapshots.check_names(solver)
         journal.write({"kind": "start", "iteration": solver.iter, "solver": str(solver_file),
                        "net": solver.net.name, "max_iter": solver.param.max_iter, "memory_bytes": need.total})
         _listen(solver, journal, draw, say)

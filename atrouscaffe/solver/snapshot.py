@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atrouscaffe.errors import AtrousCaffeError, FileAccessError, FileMissingError, SolverError
+from atrouscaffe.formats import written
 from atrouscaffe.formats.atomic import atomic_write
 from atrouscaffe.formats.solverstate import SolverState, read_solverstate, write_solverstate
 from atrouscaffe.formats.weights import open_weights
@@ -97,6 +98,29 @@ def check_prefix(solver: Solver) -> None:
                               solver.param.path) from error
 
 
+def check_names(solver: Solver) -> None:
+    """See that no snapshot still to come would replace a file that must stay (`formats.written`).
+
+    Raises
+    ------
+    FileAccessError
+        One would; better now than after hours of training.
+    """
+    every, last = solver.param.snapshot, solver.param.max_iter
+    coming = {*range((solver.iter // every + 1) * every, last + 1, every)} if every else set()
+    for iteration in sorted({*coming, last}):
+        for path in _paths(solver, iteration):
+            written.check(path)
+
+
+def _paths(solver: Solver, iteration: int) -> tuple[Path, Path, Path]:
+    """Return where the weights, what Caffe's state has no room for, and the state of an iteration go."""
+    suffix = ".h5" if solver.param.snapshot_format == "HDF5" else ""
+    stem = f"{prefix(solver)}_iter_{iteration}"
+    state = Path(f"{stem}.solverstate{suffix}")
+    return Path(f"{stem}.caffemodel{suffix}"), _side(state), state
+
+
 def _side(path: str | Path) -> Path:
     return Path(f"{path}.json")
 
@@ -111,14 +135,12 @@ def write(solver: Solver) -> str:
     FileAccessError
         A file cannot be written; those that this call made are gone again.
     """
-    suffix = ".h5" if solver.param.snapshot_format == "HDF5" else ""
-    stem = f"{prefix(solver)}_iter_{solver.iter}"
-    weights, state = Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
-    fresh = [path for path in (weights, _side(state), state) if not path.exists()]
+    weights, side, state = _paths(solver, solver.iter)
+    fresh = [path for path in (weights, side, state) if not path.exists()]
     histories = _histories(solver)
     try:
         solver.net.save(weights, diffs=solver.param.snapshot_diff)
-        with atomic_write(_side(state)) as file:
+        with atomic_write(side) as file:
             file.write(json.dumps(_side_content(solver, weights, histories), indent=1).encode())
         write_solverstate(state, SolverState(solver.iter, str(weights), current_step(solver.param, solver.iter),
                                              tuple(histories)))

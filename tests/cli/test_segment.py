@@ -13,13 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from atrouscaffe import Segmenter
 from atrouscaffe.cli.main import main
-from atrouscaffe.cli.segment import jobs
+from atrouscaffe.cli.pictures import find_pictures
+from atrouscaffe.data.image import read_image
 from atrouscaffe.data.palette import color_map, read_labels
 from atrouscaffe.data.video import VideoFile
 from atrouscaffe.errors import DataError, FileMissingError
+from atrouscaffe.formats.written import MANIFEST
 from tests.pipeline.nets import finite, photo, weights
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -101,21 +104,42 @@ def test_json_says_what_was_done(net, tmp_path, capsys):
     assert sum(entry["classes"].values()) == pytest.approx(1, abs=1e-4)
     assert "overlay" not in entry
     assert np.load(entry["scores"])["scores"].shape == (7, 20, 30)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.npz", "a.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.name != MANIFEST) == ["a.npz", "a.png"]
 
 
-def test_folders_and_equal_names(net, tmp_path):
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        cv2.imwrite(str(tmp_path / folder / "a.png"), photo(9, 9))
-    cv2.imwrite(str(tmp_path / "x" / "a_overlay.png"), photo(9, 9))
+def test_a_folder_keeps_its_structure_and_names_what_is_passed_over(net, tmp_path, capsys):
+    (tmp_path / "x" / "deep").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "x" / "a.png"), photo(9, 9))
+    (tmp_path / "x" / "picture").write_bytes((tmp_path / "x" / "a.png").read_bytes())  # known by its content
+    cv2.imwrite(str(tmp_path / "x" / "deep" / "a.jpg"), photo(9, 9))
     (tmp_path / "x" / "notes.txt").write_text("no picture")
-    assert main(["segment", str(tmp_path / "x"), str(tmp_path / "y"), *options(net, tmp_path / "out")]) == 0
-    labels = [p.name for p in (tmp_path / "out").iterdir()]
-    assert len(labels) == len(set(labels)) == 6
-    found = jobs([str(tmp_path / "x"), str(tmp_path / "y")])
-    names = [name for job in found for name in (job.stem, f"{job.stem}_overlay")]
-    assert len(set(names)) == 6
+    arguments = ["segment", str(tmp_path / "x"), *options(net, tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "passed over 1 files" in (said := capsys.readouterr().err)
+    assert "notes.txt" in said
+    assert main([*arguments, "--recursive"]) == 0
+    out = tmp_path / "out"
+    found = {str(path.relative_to(out)) for path in out.rglob("*.png")}
+    assert found == {f"{stem}{end}.png" for stem in ("a", "picture", "deep/a") for end in ("", "_overlay")}
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jfif", ".jpe", ".webp", ".jp2", ".TIFF", ".pbm"])
+def test_every_kind_of_picture_that_is_read_is_found_in_a_folder(suffix, tmp_path):
+    forms = {".jfif": "JPEG", ".jpe": "JPEG", ".jp2": "JPEG2000", ".TIFF": "TIFF", ".pbm": "PPM"}
+    picture = Image.fromarray(photo(40, 40)[:, :, ::-1]).convert("1" if suffix == ".pbm" else "RGB")
+    picture.save(tmp_path / f"a{suffix}", forms.get(suffix, suffix[1:].upper()))
+    assert [picture.path.name for picture in find_pictures([str(tmp_path)])] == [f"a{suffix}"]
+    assert read_image(tmp_path / f"a{suffix}").shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize("names", [("a/x.jpg", "b/x.png"), ("x.png", "x_overlay.png"), ("a/X.jpg", "b/x.jpg")])
+def test_results_of_one_name_are_an_error_before_anything_is_written(names, net, tmp_path, capsys):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), photo(9, 9))
+    assert main(["segment", *(str(tmp_path / name) for name in names), *options(net, tmp_path / "out")]) == 2
+    assert "would have the same name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_video_gives_frames_and_a_video(net, tmp_path, capsys):
@@ -126,7 +150,7 @@ def test_a_video_gives_frames_and_a_video(net, tmp_path, capsys):
     assert main(["segment", str(tmp_path / "v.mp4"), *options(net, tmp_path / "out"), "--json"]) == 0
     entry = json.loads(capsys.readouterr().out)["results"][0]
     assert entry["frames"] == 3
-    assert sorted(p.name for p in (tmp_path / "out" / "v").iterdir()) == [f"frame_{i:06}.png" for i in (1, 2, 3)]
+    assert sorted(p.name for p in (tmp_path / "out" / "v").glob("*.png")) == [f"frame_{i:06}.png" for i in (1, 2, 3)]
     assert read_labels(tmp_path / "out" / "v" / "frame_000002.png").shape == (32, 40)
     assert (tmp_path / "out" / "v_overlay.mp4").stat().st_size > 0
 
@@ -157,9 +181,9 @@ def test_each_picture_is_told_when_it_is_done(net, tmp_path, monkeypatch):
 
 def test_inputs_that_are_not_there_end_the_run_before_it_begins(tmp_path):
     with pytest.raises(FileMissingError, match="none"):
-        jobs([str(tmp_path / "none.png")])
+        find_pictures([str(tmp_path / "none.png")])
     with pytest.raises(DataError, match="without pictures"):
-        jobs([str(tmp_path)])
+        find_pictures([str(tmp_path)])
 
 
 def png(width, height):
