@@ -108,7 +108,7 @@ def check_names(solver: Solver) -> None:
     """
     every, last = solver.param.snapshot, solver.param.max_iter
     coming = {*range((solver.iter // every + 1) * every, last + 1, every)} if every else set()
-    for iteration in sorted({*coming, last}):
+    for iteration in sorted(n for n in {*coming, last} if n > solver.iter):
         for path in _paths(solver, iteration):
             written.check(path)
 

@@ -89,7 +89,10 @@ def test_train_logs_what_parsers_read(folder, capsys):
     assert 0 < train[4]["loss"] < train[0]["loss"] and test[6]["right"] == 1
     assert (folder / "model_iter_6.caffemodel").is_file()
     assert run("train --solver=solver.prototxt -snapshot model_iter_6.solverstate") == 0
-    assert run("train -solver solver.prototxt -weights model_iter_6.caffemodel -stage more") == 0
+    assert run("train -solver solver.prototxt -weights model_iter_6.caffemodel -stage more") == 2
+    assert "it is the input model_iter_6.caffemodel" in capsys.readouterr().err  # said before the first iteration
+    (folder / "model_iter_6.caffemodel").rename(folder / "start.caffemodel")
+    assert run("train -solver solver.prototxt -weights start.caffemodel -stage more") == 0
 
 
 def test_effects_of_signals_are_chosen(folder, monkeypatch):
