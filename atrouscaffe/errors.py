@@ -98,6 +98,10 @@ class GraphError(AtrousCaffeError, ValueError):
     """Layers that are wired wrongly: unknown bottom, duplicate top, cycle."""
 
 
+class NetBusyError(AtrousCaffeError, RuntimeError):
+    """A net that a second thread entered while a pass of the first one ran."""
+
+
 class ShapeError(AtrousCaffeError, ValueError):
     """A blob or parameter whose shape is not the one required."""
 

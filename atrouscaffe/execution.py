@@ -5,13 +5,15 @@ Source: ``Net::Init``, ``ForwardFromTo``, ``BackwardFromTo`` and ``AppendParam``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, ShapeError, blame
+from atrouscaffe.errors import AtrousCaffeError, NameNotFoundError, NetBusyError, ShapeError, blame
 from atrouscaffe.fillers import fill
 from atrouscaffe.graph.fuse import Chain, chains, folded_relus, packed_storages
 from atrouscaffe.graph.graph import Graph, Node
@@ -98,6 +100,7 @@ class Execution:
         self._folds = {} if keep is None or self._fuses else folded_relus(graph)
         packs = backend.packs and self.dtype == np.float32
         self._packed = packed_storages(graph, set(self.plan.offsets), self._folds) if packs else set()
+        self._turn = threading.RLock()
         self.after_forward: Callable[[Node], None] | None = None
         self.after_backward: Callable[[Node], None] | None = None
         self.callbacks: dict[str, list[Callable[[int], Any]]] = {
@@ -301,8 +304,30 @@ class Execution:
 
     # -- passes ---------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out: the blobs are the net's interface, and two passes would mix in them."""
+        if not self._turn.acquire(blocking=False):
+            raise NetBusyError("another thread is running a pass of this net, whose blobs the two would mix; give each "
+                               "thread a net of its own (share_with shares the weights), or one Segmenter to all",
+                               self.graph.net.path)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def forward(self, first: int, last: int) -> None:
-        """Run nodes `first` to `last`, both included."""
+        """Run nodes `first` to `last`, both included.
+
+        Raises
+        ------
+        NetBusyError
+            Another thread is in a pass.
+        """
+        with self._alone():
+            self._forward(first, last)
+
+    def _forward(self, first: int, last: int) -> None:
         self._check_inputs(last)
         alone = (first, last) != (0, len(self.graph.nodes) - 1) or self.after_forward is not None or any(
             self.callbacks.values())  # somebody looks between the layers: each runs by itself
@@ -339,7 +364,11 @@ class Execution:
         return values[node.bottoms[0]].storage in packed, values[node.tops[0]].storage in packed
 
     def backward(self, last: int, first: int) -> None:
-        """Run nodes `last` down to `first`, both included, from the gradients of their tops."""
+        """Run nodes `last` down to `first`, both included, from the gradients of their tops; raises as `forward`."""
+        with self._alone():
+            self._backward(last, first)
+
+    def _backward(self, last: int, first: int) -> None:
         self._check_inputs(last)
         written: set[int] = set()
         nodes = self.graph.nodes[first:last + 1]

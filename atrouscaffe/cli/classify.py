@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from atrouscaffe.cli.options import add_device_options
@@ -36,32 +38,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify; return the exit status."""
+    """Classify, one picture after another; 2 where one could not be used."""
     import numpy as np
 
     from atrouscaffe import pycaffe
-    from atrouscaffe.errors import ArgumentError
+    from atrouscaffe.errors import AtrousCaffeError, DataError
     from atrouscaffe.formats.atomic import atomic_write
 
     swap = None if args.channel_swap == "none" else [int(n) for n in _numbers(args.channel_swap, "--channel-swap")]
     dims = None if args.images_dim is None else [int(n) for n in _numbers(args.images_dim, "--images-dim")]
+    sources = [source for name in args.images for source in _sources(name, args.ext)]
     net = pycaffe.Classifier(args.model, args.weights, image_dims=dims, mean=_mean(args.mean),
                              input_scale=args.input_scale, raw_scale=args.raw_scale, channel_swap=swap,
                              device="cuda" if args.gpu else args.device, precision=args.precision)
-    names, pictures = _pictures(args, color=swap is not None)
-    scores = net.predict(pictures, not args.center_only)
-    if scores.size != len(scores) * scores.shape[1]:
-        raise ArgumentError(f"{args.model}: expected a net with one score a class, got scores of shape "
-                            f"{scores.shape[1:]}; atrouscaffe segment takes nets that label pixels")
-    labels = _labels(args.labels, scores.shape[1])
-    for name, row in zip(names, scores.reshape(len(scores), -1)):
-        print(name)
-        for best in np.argsort(-row, kind="stable")[:args.top]:
-            print(f"  {row[best]:.4f}  {labels[best]}")
+    rows, failed = [], 0
+    for name in sources:
+        try:
+            for title, picture in _pictures(name, color=swap is not None):
+                scores = _scores(net, picture, args)
+                if args.out:
+                    rows.append(scores)
+                labels = _labels(args.labels, len(scores))
+                print(title)
+                for best in np.argsort(-scores, kind="stable")[:args.top]:
+                    print(f"  {scores[best]:.4f}  {labels[best]}", flush=True)
+        except DataError as error:
+            if args.debug or len(sources) == 1:
+                raise
+            print(f"atrouscaffe: {error}", file=sys.stderr)
+            failed += 1
+    if failed == len(sources):
+        raise AtrousCaffeError("no picture could be used")
     if args.out:
         with atomic_write(args.out) as file:
-            np.save(file, scores, allow_pickle=False)
-    return 0
+            np.save(file, np.stack(rows), allow_pickle=False)
+    return 2 if failed else 0
+
+
+def _scores(net: Any, picture: Any, args: argparse.Namespace) -> Any:
+    """Return one picture's score of each class."""
+    from atrouscaffe.errors import ArgumentError
+
+    scores = net.predict([picture], not args.center_only)
+    if scores.size != scores.shape[1]:
+        raise ArgumentError(f"{args.model}: expected a net with one score a class, got scores of shape "
+                            f"{scores.shape[1:]}; atrouscaffe segment takes nets that label pixels")
+    return scores.reshape(-1)
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -90,25 +112,24 @@ def _mean(text: str | None) -> Any:
         raise ArgumentError(f"--mean: expected numbers with commas, a .npy or a .binaryproto, got {text!r}") from None
 
 
-def _pictures(args: argparse.Namespace, color: bool) -> tuple[list[str], list[Any]]:
+def _sources(name: str, ext: str) -> list[str]:
+    """Return the files that a word names: itself, or a folder's pictures of one suffix."""
+    return [name] if name.endswith(".npy") else _files(name, ext)
 
+
+def _pictures(name: str, color: bool) -> Iterator[tuple[str, Any]]:
+    """Yield the title and the pixels of each picture in a file; photographs are turned upright."""
     from atrouscaffe.errors import ArgumentError
     from atrouscaffe.pycaffe import io
 
-    names: list[str] = []
-    pictures: list[Any] = []
-    for name in args.images:
-        if name.endswith(".npy"):
-            rows = _rows(name)
-            if rows.ndim != 4:
-                raise ArgumentError(f"{name}: expected pictures of shape (N, H, W, K), got {rows.shape}")
-            names += [f"{name}[{i}]" for i in range(len(rows))]
-            pictures += list(rows)
-            continue
-        for file in _files(name, args.ext):
-            names.append(file)
-            pictures.append(io.load_image(file, color))
-    return names, pictures
+    if not name.endswith(".npy"):
+        yield name, io.load_image(name, color, upright=True)
+        return
+    rows = _rows(name)
+    if rows.ndim != 4:
+        raise ArgumentError(f"{name}: expected pictures of shape (N, H, W, K), got {rows.shape}")
+    for i, row in enumerate(rows):
+        yield f"{name}[{i}]", row
 
 
 def _rows(name: str) -> Any:

@@ -210,7 +210,7 @@ def _refine(picture: Picture, args: argparse.Namespace, backend: Any) -> str:
     from atrouscaffe.data.image import read_image
     from atrouscaffe.formats.written import protect
 
-    image = read_image(picture.path)
+    image = read_image(picture.path, upright=True)
     scores = _find(Path(args.scores), str(picture.stem))
     protect([scores])
     energies, palette = _known(scores, image.shape[:2], args)

@@ -109,7 +109,7 @@ def _picture(segmenter: Any, job: Picture, out: Path, args: argparse.Namespace) 
     from atrouscaffe.data.overlay import encode_picture, overlay
     from atrouscaffe.data.palette import encode_labels
 
-    image = read_image(job.path)
+    image = read_image(job.path, upright=True)
     begin = time.perf_counter()
     scores = uncertainty = None
     if args.samples > 1:

@@ -63,7 +63,8 @@ def image_header(path: str | os.PathLike) -> Header:
         raise
 
 
-def read_image(path: str | os.PathLike, *, gray: bool = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: str | os.PathLike, *, gray: bool = False, max_pixels: int = MAX_PIXELS,
+               upright: bool = False) -> np.ndarray:
     """Read a picture file at its own size.
 
     Parameters
@@ -75,6 +76,9 @@ def read_image(path: str | os.PathLike, *, gray: bool = False, max_pixels: int =
         `atrouscaffe.data.palette.read_labels` reads label maps).
     max_pixels : int
         Larger pictures are refused before anything is decoded.
+    upright : bool
+        Turn the picture as its EXIF orientation says, as people see it. Label maps of datasets belong to
+        pictures as they are stored, so that lists are read without.
 
     Returns
     -------
@@ -87,18 +91,20 @@ def read_image(path: str | os.PathLike, *, gray: bool = False, max_pixels: int =
 
     Notes
     -----
-    As in Caffe's ``ReadImageToCVMat``: 16-bit pictures become 8-bit, transparency is dropped, the
-    EXIF orientation is ignored. JPEG decoders differ by a grey level here and there; this is OpenCV's.
+    As in Caffe's ``ReadImageToCVMat``: 16-bit pictures become 8-bit, transparency is dropped, and
+    the EXIF orientation is ignored unless `upright`. JPEG decoders differ by a grey level here and
+    there; this is OpenCV's.
     """
     data = read_bytes(path)
     try:
-        return decode_image(data, gray=gray, max_pixels=max_pixels)
+        return decode_image(data, gray=gray, max_pixels=max_pixels, upright=upright)
     except DataError as error:
         error.where = error.where or os.fspath(path)
         raise
 
 
-def decode_image(data: bytes, *, gray: bool | None = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(data: bytes, *, gray: bool | None = False, max_pixels: int = MAX_PIXELS,
+                 upright: bool = False) -> np.ndarray:
     """Decode an encoded picture; as `read_image`, and `gray` None keeps the picture's own channels.
 
     Returns
@@ -117,7 +123,8 @@ def decode_image(data: bytes, *, gray: bool | None = False, max_pixels: int = MA
     if gray is None:
         flags = cv2.IMREAD_UNCHANGED
     else:
-        flags = (cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
+        flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -139,21 +146,66 @@ def resize_image(image: np.ndarray, height: int, width: int, *, nearest: bool = 
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
 
 
-def check_image(image: object, what: str = "image") -> np.ndarray:
-    """Return `image` as a contiguous (H, W, 3) uint8 array, or say what is wrong with it.
+def check_image(image: object, what: str = "image", order: str = "bgr") -> np.ndarray:
+    """Return `image` as a contiguous (H, W, 3) uint8 array in the order B, G, R, or say what is wrong with it.
 
-    A path is read; a grey (H, W) or (H, W, 1) picture is repeated into three channels.
+    Parameters
+    ----------
+    image : path, PIL image or array
+        A file or PIL image is turned upright as its EXIF orientation says. An array (H, W, 3), (H, W) or
+        (H, W, 1) holds uint8, uint16 over its whole range, or floating point numbers from 0 to 1.
+    what : str
+        Its name in errors.
+    order : {"bgr", "rgb"}
+        Of an array's channels.
+
+    Raises
+    ------
+    ArgumentError
+        Another type or shape; alpha; numbers outside the range.
     """
+    if order not in ("bgr", "rgb"):
+        raise ArgumentError(f"order: expected 'bgr' or 'rgb', got {order!r}")
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_image(image, upright=True)
     if not isinstance(image, np.ndarray):
-        raise ArgumentError(f"{what}: expected a path or an (H, W, 3) uint8 array in BGR order, "
-                            f"got {type(image).__name__}")
-    if image.dtype != np.uint8:
-        raise ArgumentError(f"{what}: expected uint8 (0 to 255, BGR), got {image.dtype}; convert it with "
-                            ".round().clip(0, 255).astype('uint8')")
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ArgumentError(f"{what}: expected shape (H, W, 3), got {image.shape}")
-    return np.ascontiguousarray(image)
+        image, order = _from_pil(image, what), "rgb"
+    pixels = _as_bytes(image, what)
+    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1):
+        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        raise ArgumentError(f"{what}: shape {pixels.shape} has a fourth channel, alpha, which a net cannot see; blend "
+                            "it over a background, or drop it with image[..., :3]")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ArgumentError(f"{what}: expected shape (H, W, 3) or (H, W), got {pixels.shape}")
+    return np.ascontiguousarray(pixels[:, :, ::-1] if order == "rgb" else pixels)
+
+
+def _from_pil(image: object, what: str) -> np.ndarray:
+    """Return the RGB pixels of a PIL image, upright."""
+    from PIL import Image, ImageOps
+
+    if not isinstance(image, Image.Image):
+        raise ArgumentError(f"{what}: expected a path, a PIL image, or an array of shape (H, W, 3) (order='bgr' or "
+                            f"order='rgb' says in which order its channels are), got {type(image).__name__}")
+    if image.mode in ("RGBA", "LA", "PA"):
+        raise ArgumentError(f"{what}: a PIL image of mode {image.mode} has alpha, which a net cannot see; blend it "
+                            "over a background, or drop it with image.convert('RGB')")
+    if image.width * image.height > MAX_PIXELS:
+        raise ArgumentError(f"{what}: {image.width}x{image.height} pixels; at most {MAX_PIXELS} are taken")
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _as_bytes(image: np.ndarray, what: str) -> np.ndarray:
+    """Return the values of an image as uint8."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.dtype.kind != "f":
+        raise ArgumentError(f"{what}: expected uint8, uint16, or floating point numbers from 0 to 1, got "
+                            f"{image.dtype}; convert it with .astype('uint8')")
+    if image.size and not (image.min() >= 0 and image.max() <= 1):  # also where it is NaN
+        raise ArgumentError(f"{what}: floating point numbers must be from 0 to 1, got {image.min():.6g} to "
+                            f"{image.max():.6g}; divide by 255, or convert with .round().astype('uint8')")
+    return np.rint(image * 255).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from atrouscaffe.data.image import check_image
 from atrouscaffe.data.label_sets import labels_of
-from atrouscaffe.errors import ArgumentError, BudgetError, DeviceError
+from atrouscaffe.errors import ArgumentError
 from atrouscaffe.net import Net
 from atrouscaffe.ops.interp import resize
 from atrouscaffe.ops.pixels import enlarged_labels, image_to_blob
@@ -21,10 +22,10 @@ from atrouscaffe.pipeline.passes import PassSizes
 from atrouscaffe.pipeline.placement import Placement
 from atrouscaffe.pipeline.preprocessing import crf_options, preprocessing
 from atrouscaffe.pipeline.registry import missing_weights, net_and_model, shipped_weights
+from atrouscaffe.pipeline.runner import Runner, RunnerPool
 from atrouscaffe.pipeline.samples import Sampled, check_samples, sample_probabilities
 from atrouscaffe.pipeline.stream import stream_labels
 from atrouscaffe.pipeline.tiling import Axis
-from atrouscaffe.recorded import RecordedPass
 from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.budget import default_budget
 from atrouscaffe.spec import TEST
@@ -115,7 +116,9 @@ class Segmenter:
     coarser grid than the image are enlarged bilinearly with aligned corners (by which DeepLab's grid of
     every 8th pixel is exact).
 
-    A Segmenter serves one thread at a time.
+    Threads may share a Segmenter: each running call has activations of its own over the shared weights, as
+    many as there are compute threads and the memory budget allows; further calls wait. It can be pickled: it
+    is then made anew from its arguments, files read again.
     """
 
     def __init__(self, prototxt: Any = None, weights: Any = None, device: str = "cpu", *,
@@ -127,6 +130,7 @@ class Segmenter:
                  weights_dialect: str | None = None, proto: str | Path | None = None, allow_missing: bool = False,
                  allow_paths: Sequence[str | Path] = (), memory_budget: int | None = None,
                  tile: int | None = None, samples: int = 1) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         if channel_order not in ("bgr", "rgb"):
             raise ArgumentError(f"channel_order: expected 'bgr' or 'rgb', got {channel_order!r}")
         if tile is not None and tile < 1:
@@ -150,15 +154,15 @@ class Segmenter:
         self.crf = crf_options(self.model, crf, crf_params)
         shift, fields = self.deploy.steps(), self.deploy.fields()
         self._axes = tuple(Axis(n, step, field) for n, step, field in zip(self.deploy.size, shift, fields))
-        self._size = self.deploy.size
-        self.net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect, proto=proto,
+        net = Net(self.deploy.spec, TEST, weights=weights, weights_dialect=weights_dialect, proto=proto,
                        allow_missing=allow_missing, keep=[self.deploy.score], device=device, precision=precision,
                        engine=engine, winograd=winograd, allow_paths=allow_paths,
-                       input_shapes=self.deploy.input_shapes(self._size),
+                       input_shapes=self.deploy.input_shapes(self.deploy.size),
                        memory_budget=memory_budget, seed=0)
         if memory_budget is None:
-            memory_budget = self.net.backend.memory_budget() or default_budget()
+            memory_budget = net.backend.memory_budget() or default_budget()
         self.memory_budget = memory_budget
+        self._runners = RunnerPool(Runner(net, self.deploy, self.deploy.size, memory_budget))
         self.classes = self.net.blobs[self.deploy.score].shape[1]
         if self.classes > 256:
             raise ArgumentError(f"output {self.deploy.score!r}: expected at most 256 classes, got {self.classes}",
@@ -167,18 +171,30 @@ class Segmenter:
         self.names = self.label_set.classes
         self._sizes = PassSizes(self.deploy, self._axes, self.classes, memory_budget, tile)
         self._mean_there = self.net.backend.asarray(self.mean.reshape(-1))
-        self._recorded: RecordedPass | None = None
-        self._ran: tuple[int, int] | None = None
-        self._records = True
+
+    @property
+    def net(self) -> Net:
+        """The net, or the first of the nets that share its weights where threads have called."""
+        return self._runners.first.net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = dict(self._arguments)
+        for name in ("prototxt", "weights", "proto"):
+            arguments[name] = absolute(arguments[name])
+        return _made_again, (arguments,)
 
     # -- running --------------------------------------------------------------------------------
 
-    def __call__(self, image: np.ndarray | str | Path) -> Segmentation:
+    def __call__(self, image: Any, order: str = "bgr") -> Segmentation:
         """Segment one image.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 in the order B, G, R, or a path
+        image : path, PIL image or array
+            An array (H, W, 3) or (H, W) of uint8, uint16 or numbers from 0 to 1; files and PIL images are
+            turned upright as their EXIF orientation says.
+        order : {"bgr", "rgb"}
+            Of an array's channels. (`channel_order` says what the net wants.)
 
         Returns
         -------
@@ -191,7 +207,7 @@ class Segmenter:
         BudgetError
             More memory than allowed, whatever the tiles.
         """
-        image = check_image(image)
+        image = check_image(image, order=order)
         if self.samples > 1:
             return Segmentation(*self.sampled(image)[:3])
         backend = self.net.backend
@@ -205,14 +221,18 @@ class Segmenter:
             probabilities, scores = backend.to_numpy(probabilities), backend.to_numpy(scores)
         return Segmentation(probabilities.argmax(0).astype(np.uint8), probabilities, scores)
 
-    def sampled(self, image: np.ndarray | str | Path) -> Sampled:
+    def sampled(self, image: Any, order: str = "bgr") -> Sampled:
         """Segment one image by the mean of `samples` passes; also return how much they differ.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 in the order B, G, R, or a path
+        image : path, PIL image or array
+            An array (H, W, 3) or (H, W) of uint8, uint16 or numbers from 0 to 1; files and PIL images are
+            turned upright as their EXIF orientation says.
+        order : {"bgr", "rgb"}
+            Of an array's channels. (`channel_order` says what the net wants.)
         """
-        image = check_image(image)
+        image = check_image(image, order=order)
         backend = self.net.backend
         with backend.active():
             mean, uncertainty = sample_probabilities(lambda: self._scores(image), self.samples)
@@ -221,13 +241,13 @@ class Segmenter:
             arrays = [backend.to_numpy(array) for array in (refined, scores, uncertainty)]
         return Sampled(arrays[0].argmax(0).astype(np.uint8), *arrays)
 
-    def labels(self, image: np.ndarray | str | Path) -> np.ndarray:
+    def labels(self, image: Any, order: str = "bgr") -> np.ndarray:
         """Return the labels of one image alone, (H, W) uint8.
 
         Nothing of the size of the scores is made where the net's own are on a coarser grid and there is
         no CRF; on a CUDA device only the image and the labels travel.
         """
-        return next(self.stream([check_image(image)]))
+        return next(self.stream([check_image(image, order=order)]))
 
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the labels of each image, (H, W) uint8, in order.
@@ -265,9 +285,10 @@ class Segmenter:
         """Write the labels of an image whose pixels, in the net's channels, are on the net's device."""
         size = pixels.shape[:2]
         whole, tile = self._pass(size)
-        scores = self._coarse_scores(pixels, size, whole, tile)
-        span = self._placement.span(whole, scores.shape[1:], image.shape[:2])
-        enlarged_labels(module_of(scores).ascontiguousarray(scores), span, labels)
+        with self._runners.take() as runner:
+            scores = self._coarse_scores(runner, pixels, size, whole, tile)
+            span = self._placement.span(whole, scores.shape[1:], image.shape[:2])
+            enlarged_labels(module_of(scores).ascontiguousarray(scores), span, labels)
 
     def _refined(self, image: np.ndarray, probabilities: Any, scores: Any) -> Any:
         """Return what the CRF makes of the probabilities, on the net's device."""
@@ -319,31 +340,35 @@ class Segmenter:
         if pixels is None:
             pixels = self.net.backend.asarray(self._pixels(image))
         whole, tile = self._pass(pixels.shape[:2])
-        result = self._coarse_scores(pixels, pixels.shape[:2], whole, tile)
-        xp, size = module_of(result), image.shape[:2]
-        span = self._placement.span(whole, result.shape[1:], size)
-        if result.shape[1:] != span:
-            enlarged = xp.empty((1, self.classes, *span), np.float32)
-            resize(result[None], enlarged)
-            result = enlarged[0]
-        else:
-            result = result.copy()
+        with self._runners.take() as runner:
+            result = self._coarse_scores(runner, pixels, pixels.shape[:2], whole, tile)
+            xp, size = module_of(result), image.shape[:2]
+            span = self._placement.span(whole, result.shape[1:], size)
+            if result.shape[1:] != span:
+                enlarged = xp.empty((1, self.classes, *span), np.float32)
+                resize(result[None], enlarged)
+                result = enlarged[0]
+            else:
+                result = result.copy()
         if span != size:
             result = xp.ascontiguousarray(result[:, :size[0], :size[1]])
         if self.deploy.beliefs:
             xp.log(xp.maximum(result, np.finfo(np.float32).tiny, out=result), out=result)
         return result
 
-    def _coarse_scores(self, pixels: Any, size: tuple[int, int], whole: tuple[int, int], tile: tuple[int, int]) -> Any:
+    def _coarse_scores(self, runner: Runner, pixels: Any, size: tuple[int, int], whole: tuple[int, int],
+                       tile: tuple[int, int]) -> Any:
         """Return the net's own scores of an image of `size`, (C, h, w), in one pass or by tiles; good for one pass."""
         mean, reverse = self._mean_there, self.channel_order == "rgb"
         if tile == whole:
-            self._reshape(whole)
-            image_to_blob(pixels, mean, self.net.blobs[self.deploy.input].array, self.scale, reverse)
-            return self._run(size)
+            runner.reshape(whole)
+            image_to_blob(pixels, mean, runner.input, self.scale, reverse)
+            return runner.run(size)
         padded = module_of(pixels).empty((1, self.deploy.channels, *whole), np.float32)
         image_to_blob(pixels, mean, padded, self.scale, reverse)
-        return scores_of_crops(padded, tile, self._crop) if self._crops else self._tiled(padded, tile)
+        if self._crops:
+            return scores_of_crops(padded, tile, lambda part: self._crop(runner, part))
+        return self._tiled(runner, padded, tile)
 
     def _pass(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the padded size of an image of `size`, and the size of one pass over it."""
@@ -352,69 +377,38 @@ class Segmenter:
             return (max(height, least_height), max(width, least_width)), self.deploy.size
         return self._sizes.of(size)
 
-    def _crop(self, part: Any) -> Any:
+    def _crop(self, runner: Runner, part: Any) -> Any:
         """Return the scores of a crop of the net's size."""
-        self.net.blobs[self.deploy.input].array[...] = part
-        return self._run(self.deploy.size)
+        runner.reshape(self.deploy.size)
+        runner.input[...] = part
+        return runner.run(self.deploy.size)
 
-    def _run(self, size: tuple[int, int]) -> Any:
-        """Run the net on what its input holds; a second time at the same size on a device, recorded where it can be."""
-        for name in self.deploy.dims:
-            self.net.blobs[name].data[...] = np.reshape(size, (1, 1, 1, 2))
-        if self.net.backend.name == "cpu":
-            self.net.forward()
-        elif self._recorded is not None and self._recorded.valid:
-            self._recorded.replay()
-        elif self._ran == self._size and self._records:
-            self._recorded = None  # whose memory the next may need
-            try:
-                self._recorded = self.net.record()
-            except (DeviceError, BudgetError) as error:
-                if isinstance(error, DeviceError) and "cannot be recorded" not in str(error):
-                    raise
-                # A layer looks at values, as DenseCRF at the image's size; or a recording's own memory is not there.
-                self._records = False
-                self.net.run()
-            else:
-                self._recorded.replay()
-        else:
-            self.net.run()
-            self._ran = self._size
-        return self.net.blobs[self.deploy.score].array[0]
-
-    def _tiled(self, padded: Any, tile: tuple[int, int]) -> Any:
+    def _tiled(self, runner: Runner, padded: Any, tile: tuple[int, int]) -> Any:
         """Return the scores of a large image from overlapping tiles."""
-        self._reshape(tile)
-        own = self.net.blobs[self.deploy.score].shape[2:]
+        runner.reshape(tile)
+        own = runner.net.blobs[self.deploy.score].shape[2:]
         sizes = [n + int((big - small) / axis.field.step)
                  for n, big, small, axis in zip(own, padded.shape[2:], tile, self._axes)]
         result = module_of(padded).empty((self.classes, *sizes), np.float32)
         cuts = [axis.tiles(big, small, n) for axis, big, small, n in zip(self._axes, padded.shape[2:], tile, sizes)]
         for row in cuts[0]:
             for column in cuts[1]:
-                part = padded[:, :, row.start:row.start + tile[0], column.start:column.start + tile[1]]
-                self.net.blobs[self.deploy.input].array[...] = part
-                scores = self._run(tile)
+                runner.input[...] = padded[:, :, row.start:row.start + tile[0], column.start:column.start + tile[1]]
+                scores = runner.run(tile)
                 result[:, row.first:row.last, column.first:column.last] = scores[
                     :, row.offset:row.offset + row.last - row.first,
                     column.offset:column.offset + column.last - column.first]
         return result
 
-    def _reshape(self, size: tuple[int, int]) -> None:
-        """Make the net take images of `size`."""
-        if size == self._size:
-            return
-        self.deploy.graph_at(size)  # says what stands in the way
-        spec = self.deploy.spec_at(size)
-        if spec.layers == self.net.spec.layers:
-            for name, shape in self.deploy.input_shapes(size).items():
-                self.net.blobs[name].reshape(*shape)
-            self.net.reshape()
-        else:
-            net = Net(spec, TEST, keep=[self.deploy.score], device=self.net.backend.name,
-                      precision=self.net.backend.precision, engine=self.net.backend.engine, seed=0,
-                      allow_paths=self.deploy.paths.allowed, input_shapes=self.deploy.input_shapes(size),
-                      memory_budget=self.memory_budget)
-            net.share_with(self.net)
-            self.net = net
-        self._size = size
+
+def absolute(value: Any) -> Any:
+    """Return an argument that names files with absolute paths, so that it means the same in another process."""
+    if isinstance(value, str) and "\n" not in value and Path(value).exists():
+        return os.path.abspath(value)
+    if isinstance(value, Path):
+        return value.absolute()
+    return type(value)(absolute(part) for part in value) if isinstance(value, (list, tuple)) else value
+
+
+def _made_again(arguments: dict[str, Any]) -> Segmenter:
+    return Segmenter(**arguments)

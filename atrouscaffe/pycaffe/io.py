@@ -221,7 +221,7 @@ class Transformer:
 # -- pictures ---------------------------------------------------------------------------------------
 
 
-def load_image(filename: Any, color: bool = True) -> np.ndarray:
+def load_image(filename: Any, color: bool = True, *, upright: bool = False) -> np.ndarray:
     """Read a picture.
 
     Parameters
@@ -230,6 +230,8 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
         An object is read from where it stands.
     color : bool
         False reads one channel, by the luminance 0.2125 R + 0.7154 G + 0.0721 B.
+    upright : bool
+        Turn the picture as its EXIF orientation says.
 
     Returns
     -------
@@ -241,7 +243,7 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
         Both also RuntimeError; a missing file is also FileNotFoundError.
     """
     with errors_also(RuntimeError):
-        image = _decode(filename)
+        image = _decode(filename, upright)
     if image.ndim == 3 and image.shape[2] in (2, 4):
         image = image[:, :, :-1]  # alpha
     if image.ndim == 3 and image.shape[2] == 1:
@@ -253,11 +255,11 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def _decode(filename: Any) -> np.ndarray:
+def _decode(filename: Any, upright: bool) -> np.ndarray:
     """Return the pixels as float64 from 0 to 1, with the file's own channels; a palette becomes RGB."""
     import io
 
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     data = filename.read() if hasattr(filename, "read") else read_bytes(filename)
     if not isinstance(data, bytes):
@@ -269,6 +271,8 @@ def _decode(filename: Any) -> np.ndarray:
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"picture of {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} are decoded",
                                 str(filename))
+            if upright:
+                picture = ImageOps.exif_transpose(picture)
             if picture.mode == "P":
                 picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
             elif picture.mode in ("CMYK", "YCbCr", "HSV", "LAB"):

@@ -162,7 +162,7 @@ def test_resize_is_opencvs_linear_and_nearest():
 
 
 @pytest.mark.parametrize(("image", "word"), [
-    (np.zeros((4, 5, 3), np.float32), "uint8"), (np.zeros((4, 5, 2), np.uint8), r"\(H, W, 3\)"),
+    (np.full((4, 5, 3), 7, np.float32), "from 0 to 1"), (np.zeros((4, 5, 2), np.uint8), r"\(H, W, 3\)"),
     (np.zeros((0, 5, 3), np.uint8), r"\(H, W, 3\)"), ([1, 2], "list"),
 ])
 def test_arrays_that_are_no_pictures_are_refused(image, word):
@@ -183,3 +183,72 @@ def test_a_file_above_the_limit_is_told_by_its_size(tmp_path):
     (tmp_path / "large").write_bytes(bytes(101))
     with pytest.raises(DataError, match="list of 101 bytes; at most 100"):
         read_bytes(tmp_path / "large", 100, "list")
+
+
+def oriented(path, orientation, picture):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture[:, :, ::-1]).save(path, quality=100, subsampling=0, exif=exif)
+
+
+UPRIGHT = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+           5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a.swapaxes(0, 1), 2),
+           8: lambda a: np.rot90(a)}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_when_asked_for_then_as_people_see_the_picture(orientation, tmp_path):
+    from PIL import Image
+
+    blocks = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, np.ones((8, 8), np.uint8))
+    picture = np.stack([blocks, 255 - blocks, blocks // 2], axis=2)
+    oriented(tmp_path / "a.jpg", orientation, picture)
+    stored, want = read_image(tmp_path / "a.jpg").astype(int), UPRIGHT[orientation](picture).astype(int)
+    assert abs(stored - picture).max() < 12
+    for upright in (read_image(tmp_path / "a.jpg", upright=True), check_image(tmp_path / "a.jpg"),
+                    check_image(Image.open(tmp_path / "a.jpg"))):
+        assert upright.shape == want.shape
+        assert abs(upright.astype(int) - want).max() < 12
+
+
+BGR = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
+
+
+@pytest.mark.parametrize(("given", "order"), [
+    (BGR, "bgr"), (BGR[:, :, ::-1], "rgb"), (BGR.astype(np.uint16) * 257, "bgr"),
+    ((BGR / 255).astype(np.float32), "bgr"), ((BGR / 255)[:, :, ::-1], "rgb"), ((BGR / 255).astype(np.float16), "bgr")],
+    ids=["bgr", "rgb", "uint16", "float32", "float64 rgb", "float16"])
+def test_arrays_of_every_kind_become_the_same_bytes(given, order):
+    np.testing.assert_array_equal(check_image(given, order=order), BGR)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "I;16"])
+def test_pil_images_are_taken(mode):
+    from PIL import Image
+
+    if mode == "I;16":
+        picture = Image.fromarray(BGR[:, :, 0].astype(np.uint16))
+        want = None
+    else:
+        picture = Image.fromarray(BGR[:, :, ::-1]).convert(mode)
+        want = np.asarray(picture.convert("RGB"))[:, :, ::-1]
+    got = check_image(picture)
+    assert got.shape == (2, 3, 3)
+    if want is not None:
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    (np.zeros((2, 3, 4), np.uint8), r"image\[\.\.\., :3\]"), (np.full((2, 3, 3), 2.0), "divide by 255"),
+    (np.full((2, 3, 3), np.nan), "from 0 to 1"), (np.zeros((2, 3, 3), np.int64), "astype"),
+    (np.zeros((2, 3, 3), bool), "astype"), (np.zeros((2, 3, 2), np.uint8), "expected shape"), ([[1]], "PIL image")])
+def test_arrays_that_could_mean_two_things_are_refused_with_what_to_do(given, words):
+    with pytest.raises(ArgumentError, match=words):
+        check_image(given)
+
+
+def test_order_that_is_none_is_refused():
+    with pytest.raises(ArgumentError, match="order"):
+        check_image(BGR, order="gbr")

@@ -107,7 +107,7 @@ def test_tiles_of_slim_deeplab_nets_of_true_geometry(net, field, oracle):
     segmenter = Segmenter(folder / "net.prototxt", folder / "weights.caffemodel", tile=560, **options)
     tiled = segmenter(image)
     assert segmenter._axes[0].field.extent == field
-    assert segmenter._size[0] <= 560
+    assert segmenter._runners.first.size[0] <= 560
     assert np.abs(tiled.scores - whole.scores).max() <= 1e-5 * np.abs(whole.scores).max()
     assert (tiled.labels == whole.labels).mean() > 0.9999
 
@@ -117,7 +117,7 @@ def test_memory_budget_leads_to_tiles_and_then_to_an_error(finite_weights):
     whole = Segmenter(finite(), finite_weights, mean=MEAN)(image)
     small = Segmenter(finite(), finite_weights, mean=MEAN, memory_budget=7_000_000)
     result = small(image)
-    assert small._size < (233, 213)
+    assert small._runners.first.size < (233, 213)
     assert np.abs(result.scores - whole.scores).max() <= 1e-6 * np.abs(whole.scores).max()
     with pytest.raises(BudgetError, match="above the budget of 7 MB"):
         small(photo(500, 500))
@@ -282,7 +282,7 @@ def test_memory_when_it_is_too_little_to_record_then_images_of_one_size_go_on(de
     images = [photo(50, 87) for _ in range(3)]
     segmenter = Segmenter(finite(), finite_weights, device, mean=MEAN)
     wanted = list(segmenter.stream(images))
-    assert segmenter._recorded is not None
+    assert segmenter._runners.first.recorded is not None
     monkeypatch.setattr(Net, "record", full)
     segmenter = Segmenter(finite(), finite_weights, device, mean=MEAN)
     for found, expected in zip(segmenter.stream(images), wanted, strict=True):
@@ -342,8 +342,8 @@ def test_what_is_no_image_is_refused(finite_weights, tmp_path):
     (tmp_path / "a.jpg").write_text("text")
     with pytest.raises(DataError, match="text file"):
         segmenter(tmp_path / "a.jpg")
-    with pytest.raises(ArgumentError, match="uint8"):
-        segmenter(np.zeros((4, 5, 3), np.float32))
+    with pytest.raises(ArgumentError, match="from 0 to 1"):
+        segmenter(np.full((4, 5, 3), 7, np.float32))
 
 
 def test_blobs_on_the_way_are_dropped(finite_weights):
