@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from atrouscaffe.ops.packed import packed_conv
 from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["Convolution"]
+
+MOST_SHAPES = 64
 
 
 @register
@@ -56,9 +59,18 @@ class Convolution(Layer):
         """Return the number of groups for a bottom of this shape."""
         return self.p.group
 
+    @functools.cached_property
+    def _splits(self) -> dict[Shape, tuple[int, tuple[int, ...], tuple[Window, ...]]]:
+        """What `_split` returned for the latest shapes."""
+        return {}
+
     def _split(self, shape: Shape) -> tuple[int, tuple[int, ...], tuple[Window, ...]]:
-        axis, spatial = conv_spatial(self, shape)
-        return axis, spatial, conv_windows(self.p, len(spatial))
+        if shape not in self._splits:
+            axis, spatial = conv_spatial(self, shape)
+            if len(self._splits) >= MOST_SHAPES:
+                self._splits.clear()
+            self._splits[shape] = axis, spatial, conv_windows(self.p, len(spatial))
+        return self._splits[shape]
 
     def _channels(self, shape: Shape) -> int:
         channels = shape[conv_spatial(self, shape)[0]]

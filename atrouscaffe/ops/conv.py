@@ -19,6 +19,7 @@ Source: ``conv_layer.cpp``, ``deconv_layer.cpp``, ``base_conv_layer.cpp`` of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -319,15 +320,20 @@ def choose_way(x: np.ndarray, weight: np.ndarray, y: np.ndarray, windows: Sequen
         return "columns"
     if engine in ("panels", "direct"):
         return engine
-    per_in, outputs = weight.shape[1], y.shape[1]
-    pixels = y.shape[0] * y.shape[2] * y.shape[3]
+    fits = winograd.fits(weight, windows, group) and engine != "plain"
+    return engine if engine == "winograd" and fits else _cheapest(x.shape, y.shape, tuple(windows), group, fits)
+
+
+@functools.lru_cache(512)
+def _cheapest(x: tuple[int, ...], y: tuple[int, int, int, int], windows: tuple[Window, Window], group: int,
+              tiled: bool) -> str:
+    """Return the cheapest way from shape `x` to shape `y`; `tiled`: Winograd's can do the work."""
+    per_in, outputs, pixels = x[1] // group, y[1], y[0] * y[2] * y[3]
     costs = {"panels": pixels * (per_in * taps_of(windows) * (outputs / 32 + group) + outputs * 0.6),
-             "direct": direct.cost(x.shape, y.shape, tuple(windows), group)}
-    if winograd.fits(weight, windows, group) and engine != "plain":
-        tiles, vectors = winograd.counted(y.shape, windows[0].hole)
+             "direct": direct.cost(x, y, windows, group)}
+    if tiled:
+        tiles, vectors = winograd.counted(y, windows[0].hole)
         costs["winograd"] = 36 * tiles * per_in * outputs / 32 + vectors * (per_in * 300 + outputs * 200)
-        if engine == "winograd":
-            return engine
     return min(costs, key=lambda way: costs[way])
 
 

@@ -47,7 +47,7 @@ class Plan:
     offsets: np.ndarray
     shape: tuple[int, ...]
     geo: Geo
-    room_shape: tuple[int, int]
+    room_shape: tuple[int, int, int]
     room: int
     tasks: list[tuple[int, int, int, int, int]]
 
@@ -73,25 +73,26 @@ def plan(x: tuple[int, ...], y: tuple[int, ...], windows: tuple[Window, Window],
     if is_pointwise(windows) and pixels >= NARROW:  # pixels follow one another: read where they are
         height, width, out_w = 1, pixels, min(pixels, RUN)
         out_h = pixels // out_w + (pixels % out_w >= NARROW)
-        rows, run, size = 0, 0, 0
+        rows, run, left, size = 0, 0, 0, 0
         offsets = np.arange(per_in) * pixels
         step = max(1, out_h // max(1, wanted // (images * group)))
     else:
         reach_h, reach_w = (kernel_h - 1) * hole_h, (kernel_w - 1) * hole_w
-        run = max(-(-(width + 2 * pad_w) // stride_w), reach_w // stride_w + out_w + NARROW)
+        left = -(-pad_w // NARROW) * NARROW if stride_w == 1 else pad_w  # pixels begin at a cache line
+        run = max(-(-(width + left + pad_w) // stride_w), left - pad_w + reach_w // stride_w + out_w + NARROW)
         run = -(-run // NARROW) // 2 * 2 * NARROW + NARROW  # an odd number of cache lines
         fitting = (ROOM // (per_in * stride_w * run) - reach_h - 1) // stride_h + 1
         strips = max(1, -(-out_h // max(1, fitting)), min(out_h // 4, -(-wanted // (images * group))))
         step = -(-out_h // strips)
         rows = (step - 1) * stride_h + reach_h + 1
         size = per_in * rows * stride_w * run
-        taps = [(ty * hole_h * stride_w + tx * hole_w % stride_w) * run + tx * hole_w // stride_w
+        taps = [(ty * hole_h * stride_w + tx * hole_w % stride_w) * run + tx * hole_w // stride_w + left - pad_w
                 for ty in range(kernel_h) for tx in range(kernel_w)]
         offsets = (np.array(taps)[:, None] + np.arange(per_in) * rows * stride_w * run).reshape(-1)
     strips = chunks(out_h, step)
     parts = chunks(group, max(1, group * images * len(strips) // max(wanted, 1)))
     shape = channels, height, width, outputs, out_h, out_w, pixels, group
-    return Plan(blocks, offsets, shape, geo, (rows, run), size,
+    return Plan(blocks, offsets, shape, geo, (rows, run, left), size,
                 [(n, *part, *strip) for n in range(images) for part in parts for strip in strips])
 
 

@@ -148,16 +148,21 @@ def _lay_out(source, at, across, room, to, width, stride, pad):
 
 
 @jit
-def _fill(source, at, size, first, rows, geo, room, planes, width):
+def _fill(source, at, size, first, rows, stride, pad, room, planes, width):
     """Lay out `rows` rows of some planes, from row `first` of the image on, zeros where the image has no pixel."""
     height, across = size
-    stride, pad = geo[3], geo[5]
     empty = fill(np.float32(0), 16)
-    for to in range(0, planes * rows * stride * width, NARROW):
-        store(room, to, empty)
     for plane in range(planes):
-        for y in range(max(0, first), min(height, first + rows)):
+        for y in range(first, first + rows):
             to = (plane * rows + y - first) * stride * width
+            inside = 0 <= y < height
+            skipped = (pad + across) // NARROW * NARROW if inside and stride == 1 and across >= NARROW else 0
+            for x in range(0, pad if skipped else 0, NARROW):
+                store(room, to + x, empty)
+            for x in range(skipped, stride * width, NARROW):
+                store(room, to + x, empty)
+            if not inside:
+                continue
             _lay_out(source, at + (plane * height + y) * across, across, room, to, width, stride, pad)
 
 
@@ -186,8 +191,9 @@ def convolve(x, y, base, room, panels, blocks, offsets, bias, slope, edge, place
     shape : (C, H, W, M, out_h, out_w, pixels, groups)
         `pixels` of a plane of y: the last row may be shorter or longer.
     geo : (kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, hole_h, hole_w)
-    room_shape : (rows, width)
-        Rows of a plane in `room`, and length of a run in them, a multiple of 16; 0 rows: x itself is read.
+    room_shape : (rows, width, margin)
+        Rows of a plane in `room`, length of a run in them, a multiple of 16, and where the first pixel lies; 0 rows: x
+        itself is read.
     based, positive : bool
         `positive` says that values below 0 become 0; else they are multiplied by the slope.
     cap : float32
@@ -195,7 +201,7 @@ def convolve(x, y, base, room, panels, blocks, offsets, bias, slope, edge, place
     n, g0, g1, row0, row1 = place
     channels, height, width, outputs, out_h, out_w, pixels, groups = shape
     per_in, per_out = channels // groups, outputs // groups
-    rows, run = room_shape
+    rows, run, margin = room_shape
     x_, y_, base_, room_, edge_ = memory(x), memory(y), memory(base), memory(room), memory(edge)
     panels_, bias_, slope_, offsets_ = memory(panels), memory(bias), memory(slope), memory(offsets)
     depth, last = offsets.size, blocks.shape[0] - 1
@@ -203,7 +209,7 @@ def convolve(x, y, base, room, panels, blocks, offsets, bias, slope, edge, place
     for g in range(g0, g1):
         begin = (n * channels + g * per_in) * height * width
         if rows:
-            _fill(x_, begin, (height, width), row0 * geo[2] - geo[4], rows, geo, room_, per_in, run)
+            _fill(x_, begin, (height, width), row0 * geo[2] - geo[4], rows, geo[3], margin, room_, per_in, run)
         for oy in range(row0, row1):
             columns = out_w if oy + 1 < out_h else pixels - oy * out_w
             line = part(room_, (oy - row0) * geo[2] * geo[3] * run) if rows else part(x_, begin + oy * out_w)
@@ -279,10 +285,9 @@ def spread(x, y, zeros, room, lines, panels, blocks, offsets, starts, bias, slop
     panels_, bias_, slope_, offsets_ = memory(panels), memory(bias), memory(slope), memory(offsets)
     last = blocks.shape[0] - 1
     padded, columns = blocks[last, 0] + blocks[last, 1], (out_w + stride_w - 1) // stride_w
-    geo = (1, 1, 1, 1, 0, pads[1], 1, 1)
     for g in range(g0, g1):
-        _fill(x_, (n * channels + g * per_in) * height * width, (height, width), q0 - pads[0], rows, geo, room_, per_in,
-              run)
+        _fill(x_, (n * channels + g * per_in) * height * width, (height, width), q0 - pads[0], rows, 1, pads[1], room_,
+              per_in, run)
         for oy in range(q0 * stride_h, min(out_h, q1 * stride_h)):
             line = part(room_, (oy // stride_h - q0) * run)
             for rx in range(stride_w):

@@ -59,6 +59,7 @@ def plan(dy: tuple[int, ...], x: tuple[int, ...], windows: tuple[Window, Window]
     stride_h, stride_w = (w.stride for w in windows)
     (above, below), (left, right) = ((max(0, -min(d for taps in side for _, d in taps)),
                                       max(0, max(d for taps in side for _, d in taps))) for side in phases)
+    left = -(-left // NARROW) * NARROW  # pixels begin at a cache line
     columns, lines = -(-out_w // stride_w), -(-out_h // stride_h)
     run = left + max(width, columns + right) + ALONE
     run = -(-run // NARROW) // 2 * 2 * NARROW + NARROW

@@ -61,7 +61,7 @@ def leading(columns: int) -> int:
 def aligned(slot: str, size: int) -> np.ndarray:
     """Return `size` float32 of this thread's scratch memory that begin at a cache line."""
     buffer = scratch(slot, (size + LANES,), np.float32)
-    skip = (-buffer.ctypes.data // 4) % LANES
+    skip = (-buffer.__array_interface__["data"][0] // 4) % LANES
     return buffer[skip : skip + size]
 
 
