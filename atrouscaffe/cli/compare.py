@@ -43,7 +43,7 @@ def _made(args: argparse.Namespace, which: str, short: str) -> tuple[Any, Any]:
     """Return (Segmenter, Net that keeps all blobs) of A or B."""
     import numpy as np
 
-    from atrouscaffe.cli.options import _mean
+    from atrouscaffe.cli.options import parse_mean
     from atrouscaffe.errors import ArgumentError
     from atrouscaffe.net import Net
     from atrouscaffe.pipeline.compare import round_weights
@@ -57,7 +57,7 @@ def _made(args: argparse.Namespace, which: str, short: str) -> tuple[Any, Any]:
     precision, dialect = getattr(args, f"precision_{short}"), getattr(args, f"dialect_{short}")
     device = getattr(args, f"device_{short}")
     operands = precision if precision in ("tf32", "fp16") else "fp32"
-    segmenter = Segmenter(model, weights, device, precision=operands, mean=_mean(args.mean), scale=args.scale,
+    segmenter = Segmenter(model, weights, device, precision=operands, mean=parse_mean(args.mean), scale=args.scale,
                           variables=pairs(args.set, "--set"), weights_dialect=dialect, allow_paths=args.allow_path)
     made = Net(segmenter.deploy.spec, TEST, weights=weights, weights_dialect=dialect, device=device,
                precision=operands, seed=0,

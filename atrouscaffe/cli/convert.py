@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "convert nets, weights, means and solver states between formats and dialects"
 
-_DIALECTS = ("v1", "v2", "bvlc", "segnet", "enet", "pspnet", "crfrnn", "ssd")
+_DIALECTS = ("v1", "v2", "bvlc", "segnet", "enet", "pspnet", "crfrnn", "ssd", "rfcn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

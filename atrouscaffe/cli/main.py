@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("atrouscaffe.cli.segment", "segment photographs, folders and videos"),
+    "detect": ("atrouscaffe.cli.detect", "find objects in photographs and draw their boxes"),
     "crf": ("atrouscaffe.cli.crf", "refine saved scores or scribbles by the fully connected CRF"),
     "crf-search": ("atrouscaffe.cli.crf_search", "find CRF parameters on a list of images"),
     "evaluate": ("atrouscaffe.cli.evaluate", "score a model on a list of images with ground truth"),

@@ -47,9 +47,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output", metavar="BLOB", help="blob of the scores, where the net has several outputs")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill ${NAME} in the prototxt")
     group.add_argument("--dialect", choices=("v1", "v2", "bvlc"), help="what the net's layers go by")
-    group.add_argument("--weights-dialect", choices=("v1", "v2", "bvlc", "segnet", "enet", "pspnet", "crfrnn", "ssd"),
-                       metavar="NAME", help="how the caffemodel is read: v1, v2, bvlc, segnet, enet, pspnet, crfrnn or "
-                                            "ssd (what it looks like)")
+    group.add_argument("--weights-dialect", metavar="NAME", choices=("v1", "v2", "bvlc", "segnet", "enet", "pspnet",
+                                                                       "crfrnn", "ssd", "rfcn"),
+                       help="how the caffemodel is read: v1, v2, bvlc, segnet, enet, pspnet, crfrnn, ssd or rfcn (what "
+                            "it looks like)")
     group.add_argument("--proto", metavar="FILE", help="caffe.proto of the fork that wrote the caffemodel")
     group.add_argument("--mean", metavar="M",
                        help="mean to subtract, in levels of 255: a number, one a channel (B,G,R), or a mean file (the "
@@ -99,7 +100,14 @@ def _number(text: str, option: str) -> Any:
     raise ArgumentError(f"{option}: expected a number, got {text!r}")
 
 
-def _mean(text: str | None) -> Any:
+def parse_mean(text: str | None) -> Any:
+    """Return the numbers of ``--mean``, or the path of a mean file.
+
+    Raises
+    ------
+    ArgumentError
+        Neither.
+    """
     if text is None:
         return None
     try:
@@ -125,7 +133,7 @@ def make_segmenter(args: argparse.Namespace, **more: Any) -> Any:
         raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")
     return Segmenter(
         args.model, args.weights, args.device, precision=args.precision, engine=args.engine,
-        winograd=not args.no_winograd, mean=_mean(args.mean), scale=args.scale,
+        winograd=not args.no_winograd, mean=parse_mean(args.mean), scale=args.scale,
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
         output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
         weights_dialect=args.weights_dialect, proto=args.proto, allow_missing=args.allow_missing,

@@ -137,13 +137,14 @@ def decode_image(data: bytes, *, gray: bool | None = False, max_pixels: int = MA
     return image
 
 
-def resize_image(image: np.ndarray, height: int, width: int, *, nearest: bool = False) -> np.ndarray:
-    """Resize by OpenCV: linear as ``new_height`` does it, or nearest for label maps."""
+def resize_image(image: np.ndarray, height: int, width: int, *, nearest: bool = False,
+                 mode: str = "LINEAR") -> np.ndarray:
+    """Resize by OpenCV: linear as ``new_height`` does it, nearest for label maps, or by another of its modes."""
     import cv2
 
     if image.shape[:2] == (height, width):
         return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+    return cv2.resize(image, (width, height), interpolation=getattr(cv2, f"INTER_{'NEAREST' if nearest else mode}"))
 
 
 def check_image(image: object, what: str = "image", order: str = "bgr") -> np.ndarray:

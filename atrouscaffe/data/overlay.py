@@ -9,7 +9,7 @@ import numpy as np
 from atrouscaffe.data.palette import VOID, color_map
 from atrouscaffe.errors import ArgumentError, DataError
 
-__all__ = ["encode_picture", "overlay"]
+__all__ = ["draw_boxes", "encode_picture", "overlay"]
 
 ROW_PX, SWATCH_PX, GAP_PX = 20, 12, 6
 FONT_SCALE = 0.42
@@ -45,6 +45,39 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Sequence[str], *, alph
         return result
     present = [int(i) for i in np.unique(labels) if i]
     entries = [("void" if i == VOID else names[i] if i < len(names) else f"class {i}", colors[i]) for i in present]
+    return np.concatenate([result, _legend(entries, image.shape[1])]) if entries else result
+
+
+def draw_boxes(image: np.ndarray, objects: Sequence[tuple[int, str, float, Sequence[float]]]) -> np.ndarray:
+    """Return the image with boxes around objects, and their classes named below.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8, B, G, R
+    objects : sequence of (class, name, score, (xmin, ymin, xmax, ymax))
+        Boxes in pixels; each bears its score.
+
+    Returns
+    -------
+    (H + legend, W, 3) uint8, B, G, R
+    """
+    import cv2
+
+    colors = color_map()[:, ::-1].astype(np.float32)
+    result = image.copy()
+    named: dict[int, str] = {}
+    for label, name, score, box in reversed(objects):  # the best on top
+        named[label] = name
+        low, high = (tuple(round(side) for side in box[i:i + 2]) for i in (0, 2))
+        color = colors[1 + (label - 1) % (VOID - 1)].tolist()
+        cv2.rectangle(result, low, high, color, 2)
+        text = f"{score:.2f}"
+        width, height = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)[0]
+        foot = max(low[1], height + GAP_PX)
+        cv2.rectangle(result, (low[0], foot - height - GAP_PX), (low[0] + width, foot), color, cv2.FILLED)
+        cv2.putText(result, text, (low[0], foot - GAP_PX // 2), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, (255, 255, 255),
+                    1, cv2.LINE_AA)
+    entries = [(named[label], colors[1 + (label - 1) % (VOID - 1)]) for label in sorted(named)]
     return np.concatenate([result, _legend(entries, image.shape[1])]) if entries else result
 
 

@@ -50,8 +50,9 @@ class Transform:
     train: bool = False
 
     @classmethod
-    def from_fields(cls, fields: Any, *, train: bool, mean_image: np.ndarray | None = None) -> Transform:
-        """Make one from a ``TransformationParameter``.
+    def from_fields(cls, fields: Any, *, train: bool, mean_image: np.ndarray | None = None,
+                    boxes: bool = False) -> Transform:
+        """Make one from a ``TransformationParameter``; `boxes`: the caller sees to the options for images with boxes.
 
         Raises
         ------
@@ -59,9 +60,10 @@ class Transform:
             Options that exclude each other.
         """
         for name in _OF_SSD:
-            if fields.has(name):
-                raise LayerError(f"transform_param.{name}: SSD's augmentation of images with boxes is not there; leave "
-                                 "it out, and resize the images before (or by new_height and new_width of ImageData)")
+            if fields.has(name) and not boxes:
+                raise LayerError(f"transform_param.{name}: SSD's augmentation of images with boxes is only in "
+                                 "AnnotatedData; leave it out, and resize the images before (or by new_height and "
+                                 "new_width of ImageData)")
         height, width = int(fields.crop_height), int(fields.crop_width)
         if (height > 0) != (width > 0) or (height and fields.crop_size):
             raise LayerError("transform_param: expected crop_size, or crop_height and crop_width, "

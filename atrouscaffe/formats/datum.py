@@ -13,7 +13,7 @@ from atrouscaffe.formats.record import Record
 from atrouscaffe.formats.schema import schema
 from atrouscaffe.formats.wire import FileBytes, Reader
 
-__all__ = ["Datum", "parse_datum", "serialize_datum"]
+__all__ = ["Datum", "parse_annotated_datum", "parse_datum", "serialize_datum"]
 
 MAX_PIXELS = 1 << 30
 
@@ -65,7 +65,41 @@ def parse_datum(data: bytes, where: str = "<datum>") -> Datum:
     DataError
         Damage, or a shape that does not fit the bytes that are there.
     """
-    record = Reader(FileBytes(data, where), schema("bvlc"), DataError).message("Datum")
+    return _datum(Reader(FileBytes(data, where), schema("bvlc"), DataError).message("Datum"), where)
+
+
+def parse_annotated_datum(data: bytes, where: str = "<datum>") -> tuple[Datum, np.ndarray]:
+    """Read a serialized AnnotatedDatum of SSD.
+
+    Returns
+    -------
+    datum : Datum
+    boxes : (n, 7) float32
+        Class, instance, xmin, ymin, xmax, ymax in fractions of the image, difficult.
+
+    Raises
+    ------
+    DataError
+        Damage, no image, or a corner that is no number.
+    """
+    record = Reader(FileBytes(data, where), schema("ssd"), DataError).message("AnnotatedDatum")
+    if record.get("datum") is None:
+        raise DataError("an AnnotatedDatum without an image", where)
+    rows = []
+    for group in record.get("annotation_group", []):
+        for annotation in group.get("annotation", []):
+            box = annotation.get("bbox") or Record("NormalizedBBox")
+            corners = [box.get(word, 0.0) for word in ("xmin", "ymin", "xmax", "ymax")]
+            rows.append([group.get("group_label", 0), annotation.get("instance_id", 0), *corners,
+                         box.get("difficult", False)])
+    boxes = np.array(rows, np.float32).reshape(-1, 7)
+    if not np.isfinite(boxes).all():
+        raise DataError("a box with a corner that is not finite", where)
+    return _datum(record.get("datum"), where), boxes
+
+
+def _datum(record: Record, where: str) -> Datum:
+    """Return a record's Datum; DataError where its shape does not fit the bytes that are there."""
     pixels, floats = record.get("data", b""), record.get("float_data")
     shape = (record.get("channels", 0), record.get("height", 0), record.get("width", 0))
     encoded = record.get("encoded", False)

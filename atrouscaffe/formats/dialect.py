@@ -5,12 +5,13 @@ A *wire dialect* is one numbering of the messages in ``caffe.proto``:
 ======== =====================================================================================
 v1       DeepLab's first fork: ``layers { type: CONVOLUTION }``, ``hole``
 v2       DeepLab's second fork: ``layer { type: "Convolution" }``, ``dilation``, ``interp_param``
-bvlc     BVLC's last master, and SSD as far as Permute goes (its number is free everywhere)
+bvlc     BVLC's last master, and SSD's layers (their numbers, 200 to 207, are free everywhere)
 segnet   SegNet's Caffe of 2015: like an old BVLC, but 137 and 138 mean Upsample and dense images
 enet     ENet's Caffe: like a newer BVLC, but 147 means Upsample
 pspnet   PSPNet's and ICNet's Caffe: like v2, but BN's options are another message, at 152
 crfrnn   CRF-as-RNN's Caffe of 2015, and HED's: like an old BVLC, with Crop in ``layers {}``
 ssd      SSD's Caffe: like a newer BVLC, with other options of transforms and solvers
+rfcn     R-FCN's Caffe: like a newer BVLC, but 147 to 150 mean regions
 ======== =====================================================================================
 
 pspnet behaves like v2 in every layer that they share, and those named after others than DeepLab and BVLC
@@ -32,7 +33,7 @@ __all__ = ["WIRE_DIALECTS", "Verdict", "check_dialect", "detect_wire", "infer_te
 FORKS = {
     "v1": "DeepLab's first fork", "v2": "DeepLab's second fork", "bvlc": "BVLC's Caffe", "segnet": "SegNet's Caffe",
     "enet": "ENet's Caffe", "pspnet": "PSPNet's and ICNet's Caffe", "crfrnn": "CRF-as-RNN's or HED's Caffe",
-    "ssd": "SSD's Caffe"}
+    "ssd": "SSD's Caffe", "rfcn": "R-FCN's Caffe"}
 """Wire dialects and whose they are."""
 
 WIRE_DIALECTS = tuple(FORKS)
@@ -43,6 +44,8 @@ PRIVATE = 20000
 _DILATED = {"force_nd_im2col": 17, "dilation": 18}
 _SINCE_2016 = {"embed_param": 137, "tile_param": 138, "input_param": 143, "crop_param": 144,
                "parameter_param": 145, "recurrent_param": 146}
+
+_FAST_RCNN = {"roi_pooling_param": 8266711, "smooth_l1_loss_param": 8266712}
 
 NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     "v1": {
@@ -64,7 +67,7 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     },
     "bvlc": {
         "ConvolutionParameter": _DILATED,
-        "LayerParameter": {**_SINCE_2016, "swish_param": 147, "clip_param": 148,
+        "LayerParameter": {**_SINCE_2016, "swish_param": 147, "clip_param": 148, **_FAST_RCNN,
                            "multi_stage_meanfield_param": 1000},
         "LossParameter": {"normalization": 3},
         "V1LayerParameter": {"loss_param": 42},
@@ -92,7 +95,7 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     },
     "ssd": {
         "ConvolutionParameter": _DILATED,
-        "LayerParameter": _SINCE_2016,
+        "LayerParameter": {**_SINCE_2016, **_FAST_RCNN, "mish_param": 150},
         "LossParameter": {"normalization": 3},
         "SolverParameter": {"eval_type": 41, "ap_version": 42},
         "TransformationParameter": {"resize_param": 8, "noise_param": 9, "emit_constraint": 10, "crop_h": 11,
@@ -101,6 +104,10 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
         "V1LayerParameter.LayerType": {"DECONVOLUTION": 39},
     },
 }
+NUMBERS["rfcn"] = {
+    **NUMBERS["ssd"],
+    "LayerParameter": {**_SINCE_2016, "roi_pooling_param": 147, "smooth_l1_loss_param": 148,
+                       "psroi_pooling_param": 149, "box_annotator_ohem_param": 150}}
 NUMBERS["pspnet"] = {
     **NUMBERS["v2"],
     "BNParameter": {"slope_filler": 1, "bias_filler": 2, "momentum": 3, "eps": 4, "frozen": 5, "engine": 6},
@@ -149,6 +156,7 @@ ABSENT: dict[str, dict[str, tuple[str, ...]]] = {
     "ssd": {"ImageDataParameter": _BATCH_OF_V1 + _IMAGE_SEG, "BatchNormParameter": ("update_global_stats",),
             "SolverParameter": ("weights", "layer_wise_reduce")},
 }
+ABSENT["rfcn"] = ABSENT["ssd"]
 ABSENT["pspnet"] = {**ABSENT["v2"], "BNParameter": ("scale_filler", "shift_filler", "bn_mode")}
 """Undisputed fields that a dialect nevertheless does not have."""
 
@@ -276,7 +284,9 @@ _OWNER = {
     "unique_label_param": "UniqueLabel", "mat_read_param": "MatRead", "input_param": "Input", "crop_param": "Crop",
     "parameter_param": "Parameter", "recurrent_param": "LSTM", "swish_param": "Swish", "clip_param": "Clip",
     "upsample_param": "Upsample", "dense_image_data_param": "DenseImageData", "embed_param": "Embed",
-    "tile_param": "Tile", "multi_stage_meanfield_param": "MultiStageMeanfield", "bn_param": "BN"}
+    "tile_param": "Tile", "multi_stage_meanfield_param": "MultiStageMeanfield", "bn_param": "BN",
+    "roi_pooling_param": "ROIPooling", "smooth_l1_loss_param": "SmoothL1Loss", "psroi_pooling_param": "PSROIPooling",
+    "box_annotator_ohem_param": "BoxAnnotatorOHEM", "mish_param": "Mish"}
 
 _NEW_STYLE_TYPES = {
     "v2": _V2_TYPES,
@@ -286,7 +296,8 @@ _NEW_STYLE_TYPES = {
     "pspnet": _V2_TYPES | {"BN"},
     "crfrnn": frozenset(("MultiStageMeanfield", "ImageLabelmapData", "Crop")),
     "ssd": frozenset(("AnnotatedData", "DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Normalize", "PriorBox",
-                      "VideoData", "Input", "Crop", "Parameter"))}
+                      "VideoData", "Input", "Crop", "Mish", "Parameter")),
+    "rfcn": frozenset(("BoxAnnotatorOHEM", "PSROIPooling", "SmoothL1LossOHEM", "SoftmaxWithLossOHEM"))}
 
 
 def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
@@ -327,7 +338,7 @@ def detect_wire(layers: Iterable[tuple[str, Any, dict[int, Any]]]) -> Verdict:
             if kind in types:
                 kinds.setdefault(dialect, f"a layer of type {kind}")
             votes[dialect] += points
-    best = max(("bvlc", "v2", "segnet", "enet", "pspnet", "crfrnn", "ssd"), key=lambda d: votes[d])
+    best = max(("bvlc", "v2", "segnet", "enet", "pspnet", "crfrnn", "ssd", "rfcn"), key=lambda d: votes[d])
     if votes[best] <= 0:
         return Verdict("bvlc", "`layer` messages that v2 and BVLC number alike")
     return Verdict(best, reasons.get(best) or kinds.get(best, "the numbers of its fields"))

@@ -12,17 +12,20 @@ from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["BoxLayer"]
 
+MOST = 2**16
+"""No detector knows more classes."""
+
 
 class BoxLayer(Layer):
-    """Base of layers whose bottoms begin with locations (N, 4 P), scores (N, C P) and priors (1, 2, 4 P).
+    """Base of layers of detectors; most begin with locations (N, 4 P), scores (N, C P) and priors (1, 2, 4 P).
 
     P is the number of priors, C of classes; ``share_location: false`` has 4 P C locations.
     """
 
     def want_classes(self) -> int:
-        """Return num_classes, or raise where there is none."""
-        if not self.p.num_classes:
-            raise LayerError(f"{self.options}: expected num_classes, at least 1, got {self.p.num_classes or 'none'}")
+        """Return num_classes, or raise where it is no number of classes."""
+        if not 1 <= self.p.num_classes <= MOST:
+            raise LayerError(f"{self.options}.num_classes: expected 1 to {MOST}, got {self.p.num_classes}")
         return int(self.p.num_classes)
 
     def check_predictions(self, bottoms: Sequence[Shape], classes: int, located: int) -> None:

@@ -81,11 +81,15 @@ class Data(BatchLayer):
         """Read and transform one record."""
         datum = self._datum(row)
         try:
-            image = decode_image(datum.data, gray=self._gray) if datum.encoded else _pixels(datum)
+            image = decode_image(datum.data, gray=self._gray) if datum.encoded else raw_pixels(datum)
             data = self._transform.image(image, rng)
         except AtrousCaffeError as error:
             raise type(error)(error.message, self._place(row)) from None
         return (data, np.float32(datum.label))[:len(self.spec.tops)]
+
+    def parse(self, value: bytes) -> Datum:
+        """Return the image and number of a record."""
+        return parse_datum(value)
 
     def _place(self, row: int) -> str:
         return f"{self.p.source}: record {row}: layer '{self.name}' ({self.type})"
@@ -93,12 +97,12 @@ class Data(BatchLayer):
     def _datum(self, row: int) -> Datum:
         value = self.reader().record(row)[1]
         try:
-            return parse_datum(value)
+            return self.parse(value)
         except AtrousCaffeError as error:
             raise DataError(f"expected a Datum: {error.message}", self._place(row)) from None
 
 
-def _pixels(datum: Datum) -> np.ndarray:
+def raw_pixels(datum: Datum) -> np.ndarray:
     """Return the numbers of a raw record as (H, W, C)."""
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1:

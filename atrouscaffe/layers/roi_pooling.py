@@ -13,7 +13,7 @@ from atrouscaffe.runtime.blob import Blob
 
 __all__ = ["ROIPooling"]
 
-MOST = 2**12
+MOST = 2**8
 """No grid is finer."""
 
 
@@ -41,49 +41,54 @@ class ROIPooling(Layer):
         p = self.p
         if not (1 <= p.pooled_h <= MOST and 1 <= p.pooled_w <= MOST):
             raise LayerError(f"pooled_h, pooled_w: expected 1 to {MOST}, got {p.pooled_h} and {p.pooled_w}")
-        if not 0 < p.spatial_scale < float("inf"):
-            raise LayerError(f"spatial_scale: expected a finite number above 0, got {p.spatial_scale:g}")
+        self.grid = (p.pooled_h, p.pooled_w)
+        self.check_scale()
+
+    def check_scale(self) -> None:
+        """Raise LayerError unless spatial_scale is a scale."""
+        if not 0 < self.p.spatial_scale < float("inf"):
+            raise LayerError(f"spatial_scale: expected a finite number above 0, got {self.p.spatial_scale:g}")
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """(regions, channels, pooled_h, pooled_w)."""
         self.want_rank(bottoms[0], 4)
         if not bottoms[1] or int(np.prod(bottoms[1][1:])) != 5:
             raise ShapeError(f"bottom[1]: expected 5 numbers a region, got shape {tuple(bottoms[1])}")
-        return [(bottoms[1][0], bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
+        return [(bottoms[1][0], bottoms[0][1], *self.grid)]
 
     def allows_gradient(self, bottom: int) -> bool:
         """Not the regions."""
         return bottom == 0
 
-    def _cells(self, regions: np.ndarray, shape: Shape) -> list[tuple[int, list[slice], list[slice]]]:
-        """Return for each region its item and the rows and columns of its cells, within the map."""
-        scaled = regions[:, 1:] * self.p.spatial_scale
-        if not np.isfinite(scaled).all() or np.abs(scaled).max(initial=0) > 2**31:
-            raise DataError("bottom[1]: expected corners within 2^31 pixels, got one that is not")
-        items = regions[:, 0].astype(np.int64)
-        if ((items < 0) | (items >= shape[0])).any():
-            raise DataError(f"bottom[1]: expected items 0 to {shape[0] - 1}, got {items.min()} to {items.max()}")
-        corners = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int64)
-        found = []
-        for item, (x1, y1, x2, y2) in zip(items, corners):
-            found.append((int(item), self._cut(y1, y2, self.p.pooled_h, shape[2]),
-                          self._cut(x1, x2, self.p.pooled_w, shape[3])))
-        return found
-
     @staticmethod
-    def _cut(first: int, last: int, cells: int, size: int) -> list[slice]:
+    def whole(values: np.ndarray) -> np.ndarray:
+        """Round halves away from 0; DataError where a value is beyond every image."""
+        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**31:
+            raise DataError("bottom[1]: expected corners within 2^31 pixels, got one that is not")
+        return np.trunc(values + np.copysign(0.5, values)).astype(np.int64)
+
+    def corners(self, regions: np.ndarray) -> np.ndarray:
+        """Return x1, y1, x2, y2 of regions (R, 5), in whole pixels of the map."""
+        return self.whole(regions[:, 1:] * self.p.spatial_scale)
+
+    def cut(self, first: float, last: float, cells: int, size: int) -> list[slice]:
         """Cut pixels `first` to `last` into cells, each cut to the map's size."""
         extent = max(int(last - first) + 1, 1)
         return [slice(min(max(first + i * extent // cells, 0), size),
                       min(max(first - (-(i + 1) * extent // cells), 0), size)) for i in range(cells)]
 
-    def _each(self, bottom: Sequence[Blob], work: Any) -> None:
+    def each(self, bottom: Sequence[Blob], work: Any) -> None:
         """Call ``work(region, row, column, item, rows, columns)`` for each cell that has pixels."""
-        for region, (item, rows, columns) in enumerate(self._cells(bottom[1].host().reshape(-1, 5), bottom[0].shape)):
+        regions, shape = bottom[1].host().reshape(-1, 5), bottom[0].shape
+        items = regions[:, 0].astype(np.int64)
+        if ((items < 0) | (items >= shape[0])).any():
+            raise DataError(f"bottom[1]: expected items 0 to {shape[0] - 1}, got {items.min()} to {items.max()}")
+        for region, (item, (x1, y1, x2, y2)) in enumerate(zip(items, self.corners(regions))):
+            rows, columns = self.cut(y1, y2, self.grid[0], shape[2]), self.cut(x1, x2, self.grid[1], shape[3])
             for i, high in enumerate(rows):
                 for j, wide in enumerate(columns):
                     if high.start < high.stop and wide.start < wide.stop:
-                        work(region, i, j, item, high, wide)
+                        work(region, i, j, int(item), high, wide)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Take the maxima."""
@@ -93,7 +98,7 @@ class ROIPooling(Layer):
         def work(region: int, i: int, j: int, item: int, rows: slice, columns: slice) -> None:
             y[region, :, i, j] = x[item, :, rows, columns].max(axis=(1, 2))
 
-        self._each(bottom, work)
+        self.each(bottom, work)
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Add each cell's gradient to its first maximum."""
@@ -109,7 +114,7 @@ class ROIPooling(Layer):
             place = part.reshape(len(channels), -1).argmax(axis=1)
             dx[item, channels, rows.start + place // width, columns.start + place % width] += dy[region, :, i, j]
 
-        self._each(bottom, work)
+        self.each(bottom, work)
 
     def reach(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> tuple[Reach, Reach]:
         """All of the input."""
