@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atrouscaffe.cli.options import add_device_options, pairs, parse_mean
+from atrouscaffe.cli.pictures import Picture, add_folder_options, find_pictures
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -19,6 +20,7 @@ object on standard output, and NAME_boxes.png with the boxes drawn and their cla
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER")
+    add_folder_options(parser)
     parser.add_argument("--model", required=True, metavar="NET", help="deploy prototxt")
     parser.add_argument("--weights", metavar="FILE", help="caffemodel (binary or HDF5)")
     parser.add_argument("--labels", metavar="FILE", help="label map with the names of the classes (labelmap.prototxt)")
@@ -38,14 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture; 2 where one could not be used."""
-    from atrouscaffe.cli.segment import jobs
     from atrouscaffe.errors import ArgumentError, AtrousCaffeError, FileAccessError
+    from atrouscaffe.formats.written import protect
     from atrouscaffe.pipeline.detect import Detector
 
     mean = parse_mean(args.mean)
     if isinstance(mean, str):
         raise ArgumentError(f"--mean: expected a number, or one a channel (B,G,R), got {args.mean!r}")
-    todo, out = jobs(args.inputs), Path(args.out)
+    todo, out = find_pictures(args.inputs, videos=False, recursive=args.recursive), Path(args.out)
+    protect(job.path for job in todo)
     if not args.no_picture:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _picture(detector: Any, job: Any, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _picture(detector: Any, job: Picture, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Detect in one picture, print and draw what is found."""
     from atrouscaffe.data.image import read_image
     from atrouscaffe.data.overlay import draw_boxes, encode_picture
@@ -83,6 +86,7 @@ def _picture(detector: Any, job: Any, out: Path, args: argparse.Namespace) -> di
          "box": [round(side, 2) for side in each.box]} for each in found]}
     if not args.no_picture:
         target = out / f"{job.stem}_boxes.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as file:
             file.write(encode_picture(draw_boxes(image, [(each.label, each.name, each.score, each.box)
                                                          for each in found])))

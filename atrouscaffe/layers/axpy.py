@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class Axpy(Layer):
     @staticmethod
     def _planes(factor: Any, *arrays: Any) -> list[Any]:
         """View arrays as (1, N * C, pixels)."""
-        return [array.reshape(1, factor.size, -1) for array in arrays]
+        return [array.reshape(1, factor.size, math.prod(array.shape[2:])) for array in arrays]
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Multiply and add."""

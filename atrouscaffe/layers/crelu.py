@@ -36,7 +36,7 @@ class CReLU(Layer):
         """View the bottom, and the two halves of the top, as (outer, values)."""
         outer, channels, inner = fold(x.shape, self._axis(x.shape))
         halves = y.reshape(outer, 2, channels * inner)
-        return [x.reshape(outer, -1), halves[:, 0], halves[:, 1]]
+        return [x.reshape(outer, channels * inner), halves[:, 0], halves[:, 1]]
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Write both halves."""

@@ -76,5 +76,5 @@ class LSTM(Recurrent):
             dc = dc * marks[t] * f
         if ctx.param_propagate[-1]:
             rows = slopes.reshape(-1, slopes.shape[2])
-            params[-1].grad[...] += xp.matmul(rows.T, before.reshape(len(rows), -1))
+            params[-1].grad[...] += xp.matmul(rows.T, before.reshape(len(rows), weight.shape[1]))
         self.share(ctx, bottom, params, slopes, (dh, dc))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class Normalize(Layer):
     def _views(self, *arrays: Any) -> list[Any]:
         """See blobs as (items, channels, pixels); as one pixel of all values where the whole item has one length."""
         shape = arrays[0].shape
-        return [array.reshape(shape[0], shape[1], -1) for array in arrays]
+        return [array.reshape(shape[0], shape[1], math.prod(shape[2:])) for array in arrays]
 
     def _inverse(self, xp: Any, x: Any) -> Any:
         """Return 1 / length, (items, 1, pixels) or (items, 1, 1)."""

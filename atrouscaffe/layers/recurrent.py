@@ -77,10 +77,11 @@ class Recurrent(Layer):
         """Return what x and the static input add to the gates, (T, N, rows), and the hidden states to begin with."""
         x = bottom[0].array
         steps, streams = x.shape[:2]
-        inputs = ctx.xp.matmul(x.reshape(steps * streams, -1), params[0].array.T).reshape(steps, streams, -1)
+        rows, size = params[0].shape
+        inputs = ctx.xp.matmul(x.reshape(steps * streams, size), params[0].array.T).reshape(steps, streams, rows)
         inputs += params[1].array
         if self.static:
-            inputs += ctx.xp.matmul(bottom[2].array.reshape(streams, -1), params[2].array.T)
+            inputs += ctx.xp.matmul(bottom[2].array.reshape(streams, params[2].shape[1]), params[2].array.T)
         if self.exposed:
             return inputs, [blob.array[0] for blob in bottom[-self.exposed:]]
         before = ctx.state.get("hidden")
@@ -101,7 +102,7 @@ class Recurrent(Layer):
         """Return the gradients of the last hidden states: none come back from the next pass."""
         if self.exposed:
             return [blob.grad[0].copy() for blob in top[1:]]
-        return [ctx.xp.zeros_like(top[0].grad[0]) for _ in range(self.hidden)]
+        return [ctx.xp.zeros(top[0].shape[1:], top[0].dtype) for _ in range(self.hidden)]
 
     def share(self, ctx: Context, bottom: Sequence[Blob], params: Sequence[Blob], slopes: Any,
               states: Sequence[Any]) -> None:
@@ -110,7 +111,7 @@ class Recurrent(Layer):
         steps, streams, rows = slopes.shape
         flat = slopes.reshape(-1, rows)
         if ctx.param_propagate[0]:
-            params[0].grad[...] += xp.matmul(flat.T, x.reshape(steps * streams, -1))
+            params[0].grad[...] += xp.matmul(flat.T, x.reshape(steps * streams, params[0].shape[1]))
         if ctx.param_propagate[1]:
             params[1].grad[...] += flat.sum(axis=0)
         if ctx.propagate[0]:
@@ -118,7 +119,7 @@ class Recurrent(Layer):
         if self.static:
             still = slopes.sum(axis=0)
             if ctx.param_propagate[2]:
-                params[2].grad[...] += xp.matmul(still.T, bottom[2].array.reshape(streams, -1))
+                params[2].grad[...] += xp.matmul(still.T, bottom[2].array.reshape(streams, params[2].shape[1]))
             if ctx.propagate[2]:
                 bottom[2].grad[...] = xp.matmul(still, params[2].array).reshape(bottom[2].shape)
         for i, state in enumerate(states if self.exposed else (), start=len(bottom) - self.exposed):

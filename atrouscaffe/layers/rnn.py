@@ -55,7 +55,7 @@ class RNN(Recurrent):
         marks = bottom[1].array[:, :, None]
         bent = (top[0].grad * (1 - y * y)).reshape(-1, out.shape[0])
         if ctx.param_propagate[-2]:
-            params[-2].grad[...] += xp.matmul(bent.T, states.reshape(len(bent), -1))
+            params[-2].grad[...] += xp.matmul(bent.T, states.reshape(len(bent), out.shape[1]))
         if ctx.param_propagate[-1]:
             params[-1].grad[...] += bent.sum(axis=0)
         above = xp.matmul(bent, out).reshape(states.shape)
@@ -66,7 +66,7 @@ class RNN(Recurrent):
             dh = xp.matmul(slopes[t], weight) * marks[t]
         if ctx.param_propagate[-3]:
             rows = slopes.reshape(-1, slopes.shape[2])
-            params[-3].grad[...] += xp.matmul(rows.T, before.reshape(len(rows), -1))
+            params[-3].grad[...] += xp.matmul(rows.T, before.reshape(len(rows), weight.shape[1]))
         self.share(ctx, bottom, params, slopes, (dh,))
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:

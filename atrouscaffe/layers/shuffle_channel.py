@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ class ShuffleChannel(Layer):
     def _exchange(source: Any, target: Any, rows: int) -> None:
         """Write (rows, columns) of channels as (columns, rows)."""
         items, channels = source.shape[:2]
-        columns = channels // max(1, rows)
-        target.reshape(items, columns, rows, -1)[...] = source.reshape(items, rows, columns, -1).swapaxes(1, 2)
+        columns, pixels = channels // max(1, rows), math.prod(source.shape[2:])
+        target.reshape(items, columns, rows, pixels)[...] = source.reshape(items, rows, columns, pixels).swapaxes(1, 2)
 
     def forward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """Copy."""

@@ -54,13 +54,13 @@ class SmoothL1Loss(Loss):
         difference, _, outer = self._difference(bottom)
         size = xp.abs(difference)
         each = xp.where(size < 1 / self.square, size * size * (self.square / 2), size - 0.5 / self.square) * outer
-        top[0].array[...] = each.sum(dtype="float64") / bottom[0].shape[0]
+        top[0].array[...] = each.sum(dtype="float64") / max(1, bottom[0].shape[0])
 
     def backward(self, ctx: Context, bottom: Sequence[Blob], top: Sequence[Blob], params: Sequence[Blob]) -> None:
         """f' times the weights for x, its negative for t."""
         difference, inner, outer = self._difference(bottom)
         slope = ctx.xp.clip(difference * self.square, -1, 1) * inner * outer
-        slope = slope * (self.weight(top) / bottom[0].shape[0])
+        slope = slope * (self.weight(top) / max(1, bottom[0].shape[0]))
         for i, sign in ((0, 1), (1, -1)):
             if ctx.propagate[i]:
                 bottom[i].grad[...] = (sign * slope).reshape(bottom[i].shape)
