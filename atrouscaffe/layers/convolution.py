@@ -65,12 +65,14 @@ class Convolution(Layer):
         return {}
 
     def _split(self, shape: Shape) -> tuple[int, tuple[int, ...], tuple[Window, ...]]:
-        if shape not in self._splits:
+        found = self._splits.get(shape)
+        if found is None:
             axis, spatial = conv_spatial(self, shape)
+            found = axis, spatial, conv_windows(self.p, len(spatial))
             if len(self._splits) >= MOST_SHAPES:
                 self._splits.clear()
-            self._splits[shape] = axis, spatial, conv_windows(self.p, len(spatial))
-        return self._splits[shape]
+            self._splits[shape] = found
+        return found
 
     def _channels(self, shape: Shape) -> int:
         channels = shape[conv_spatial(self, shape)[0]]

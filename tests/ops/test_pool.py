@@ -135,3 +135,24 @@ def test_stochastic_average_when_in_test_phase_then_expectation_and_its_gradient
             pool.stochastic_average(moved, out, windows)
             values.append((out * dy).sum())
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(dx[place], abs=1e-6)
+
+
+# height, width, kernel, stride, pad: rows below, at and above the lanes, wider windows than their strides
+WIDE = [((9, 16), (3, 3), 2, 0), ((7, 35), (3, 3), 2, 1), ((8, 70), (2, 2), 2, 0), ((5, 33), (3, 2), 1, 1),
+        ((6, 50), (3, 5), 3, 2), ((12, 65), (12, 65), 1, 0), ((4, 31), (2, 3), 2, 1)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", WIDE, ids=str)
+def test_pool_when_rows_are_wide_then_equals_loops(case, dtype):
+    size, kernel, stride, pad = case
+    windows = [Window(k, stride, pad) for k in kernel]
+    out = pool.pool_shape(size, windows)
+    x = np.random.default_rng(2).standard_normal((2, 3, *size)).astype(dtype)
+    x[1, 2, 2, 5] = np.nan
+    y = np.full((2, 3, *out), 7, dtype)
+    pool.max_pool(x, y, windows)
+    plain = kernel, (stride,) * 2, (pad,) * 2
+    np.testing.assert_array_equal(y, naive.pool(x, *plain, out, "MAX")[0])
+    pool.average_pool(x, y, windows)
+    np.testing.assert_allclose(y, naive.pool(x, *plain, out, "AVE")[0], atol=1e-5)
