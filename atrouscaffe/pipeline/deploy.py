@@ -30,7 +30,8 @@ READERS = {"Data": "data_param", "ImageData": "image_data_param", "ImageSegData"
 SHIFTING = {
     "Input", "Convolution", "Deconvolution", "Pooling", "ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid", "TanH", "BNLL",
     "AbsVal", "Power", "Exp", "Log", "Clip", "Swish", "Threshold", "Dropout", "Eltwise", "Concat", "Slice", "Split",
-    "Interp", "Padding", "BN", "BatchNorm", "Scale", "Bias", "Upsample", "LRN", "Softmax",
+    "Interp", "Padding", "BN", "BatchNorm", "Scale", "Bias", "Upsample", "LRN", "Softmax", "ConvolutionDepthwise",
+    "CReLU", "DepthwiseConvolution", "HardSigmoid", "HardSwish", "Mish", "Normalize", "ShuffleChannel",
 }
 """Types for which a shifted input gives a shifted output, so that an image may be cut into tiles."""
 

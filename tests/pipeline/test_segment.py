@@ -387,3 +387,19 @@ def test_crf_on_the_device_is_the_cpus(device, finite_weights):
         ordered = np.sort(result.probabilities, 0)
         clear = ordered[-1] - ordered[-2] > 1e-3
         assert labels.dtype == np.uint8 and clear.mean() > 0.8 and (labels == result.labels)[clear].all()
+
+
+def test_layers_of_other_forks_when_they_shift_with_the_image_are_cut_into_tiles_too():
+    text = """input: "data" input_shape { dim: 1 dim: 3 dim: 48 dim: 48 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+        layer { name: "d" type: "DepthwiseConvolution" bottom: "c" top: "d"
+          convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+        layer { name: "h" type: "HardSwish" bottom: "d" top: "d" }
+        layer { name: "s" type: "ShuffleChannel" bottom: "d" top: "s" shuffle_channel_param { group: 2 } }
+        layer { name: "n" type: "Normalize" bottom: "s" top: "n" norm_param { across_spatial: false } }"""
+    image = np.random.default_rng(0).integers(0, 256, (100, 110, 3)).astype(np.uint8)
+    whole = Segmenter(text, mean=100, allow_missing=True)
+    cut = Segmenter(text, mean=100, allow_missing=True, tile=64)
+    np.testing.assert_allclose(cut(image)[2], whole(image)[2], rtol=1e-5, atol=1e-6)
+    assert cut.net.blobs["data"].shape == (1, 3, 64, 64)
