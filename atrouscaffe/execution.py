@@ -23,7 +23,7 @@ from atrouscaffe.layers.base import Context
 from atrouscaffe.layers.python import BlobVec
 from atrouscaffe.layers.tail import ACTIVATION, AFFINE, Tail
 from atrouscaffe.runtime.blob import Blob
-from atrouscaffe.runtime.threads import serial_blas
+from atrouscaffe.runtime.threads import no_denormals, serial_blas
 from atrouscaffe.spec import TEST
 
 __all__ = ["Execution", "Learnable"]
@@ -335,7 +335,7 @@ class Execution:
         folded = set(folds.values())
         steps = self._steps if self._fuses and not alone else [
             _Step(node, None, node.tops) for node in self.graph.nodes[first:last + 1] if node.index not in folded]
-        with serial_blas(), self.backend.active():
+        with serial_blas(), self.backend.active(), no_denormals() if self._fuses else contextlib.nullcontext():
             for step in steps:
                 node, ctx = step.node, self.contexts[step.node.index]
                 ctx.relu, ctx.tail = node.index in folds, step.tail

@@ -13,7 +13,6 @@ from atrouscaffe.runtime.threads import chunks, parallel
 
 __all__ = ["PLAIN", "RELU", "Finish", "finish_blob"]
 
-TINY = np.finfo(np.float32).tiny
 PIECE = 2**16
 """Elements of a task: a quarter of a megabyte."""
 
@@ -44,24 +43,16 @@ class Finish:
         return 1 if np.isscalar(self.slope) and self.slope == 0 else 2
 
     def slopes(self, rows: int) -> np.ndarray:
-        """Return the slope of each of `rows` outputs, float32; not to be written to.
-
-        Slopes below the smallest normal number count as 0: products with them are below it too, and processors take a
-        hundred times as long over such numbers, here and in the layers that read them.
-        """
+        """Return the slope of each of `rows` outputs, float32; not to be written to."""
         if self.slope is None or np.isscalar(self.slope):
             return _all_slopes(1.0 if self.slope is None else float(self.slope), rows)
-        return _flushed(np.broadcast_to(np.asarray(self.slope, np.float32), (rows,)))
-
-
-def _flushed(slopes: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(slopes) < TINY, np.float32(0), slopes)
+        return np.array(np.broadcast_to(self.slope, rows), np.float32)
 
 
 @functools.lru_cache(256)
 def _all_slopes(slope: float, rows: int) -> np.ndarray:
     """Return one slope for all outputs; the same array each time."""
-    return _flushed(np.full(rows, slope, np.float32))
+    return np.full(rows, slope, np.float32)
 
 
 PLAIN, RELU = Finish(), Finish(slope=0.0)

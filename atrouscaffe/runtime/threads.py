@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from atrouscaffe.errors import ArgumentError
 
-__all__ = ["chunks", "num_threads", "parallel", "serial_blas", "set_num_threads"]
+__all__ = ["chunks", "no_denormals", "num_threads", "parallel", "serial_blas", "set_num_threads"]
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -105,20 +105,28 @@ def parallel(work: Callable[[int], object], count: int) -> None:
             work(i)
         return
     counter = itertools.count()  # next() on it is atomic under the GIL
+    flushes = getattr(_inside, "flushes", False)
     failed = threading.Event()
 
     def loop() -> None:
         _inside.busy = True
         try:
-            for i in counter:
-                if i >= count or failed.is_set():
-                    return
-                work(i)
+            if flushes and not getattr(_inside, "flushes", False):
+                with no_denormals():
+                    run()
+            else:
+                run()
         except BaseException:
             failed.set()
             raise
         finally:
             _inside.busy = False
+
+    def run() -> None:
+        for i in counter:
+            if i >= count or failed.is_set():
+                return
+            work(i)
 
     futures = []
     for _ in range(helpers):
@@ -133,6 +141,20 @@ def parallel(work: Callable[[int], object], count: int) -> None:
         errors = [error for error in (future.exception() for future in pending) if error is not None]
     if errors:
         raise errors[0]
+
+
+@contextlib.contextmanager
+def no_denormals() -> Iterator[None]:
+    """Take numbers below the smallest normal one as 0 inside: in this thread, and in those that work for it."""
+    from atrouscaffe.runtime.denormals_cpu import flush_denormals
+
+    before, flushed = getattr(_inside, "flushes", False), flush_denormals(True)
+    _inside.flushes = True
+    try:
+        yield
+    finally:
+        flush_denormals(flushed)
+        _inside.flushes = before
 
 
 def chunks(n: int, grain: int) -> list[tuple[int, int]]:

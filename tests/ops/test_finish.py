@@ -26,8 +26,3 @@ def test_finish_blob_when_values_are_nan_then_they_stay():
     x[0, 1, [3, 36]] = np.nan  # in a vector, and after the last one
     finish_blob(x, x, Finish(slope=0.0, cap=6.0))
     assert np.isnan(x[0, 1, [3, 36]]).all() and np.isnan(x).sum() == 2
-
-
-def test_slopes_when_they_are_below_normal_numbers_then_0():
-    got = Finish(slope=np.array([1e-40, -1e-39, 1e-30], np.float32)).slopes(3)
-    np.testing.assert_array_equal(got, np.array([0, 0, 1e-30], np.float32))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+import time
 
+import numpy as np
 import pytest
 
 from atrouscaffe.errors import ArgumentError
@@ -105,3 +108,22 @@ def test_serial_blas_is_restored_when_the_last_leaves():
             assert set(blas()) == {1}
         assert set(blas()) == {1}
     assert blas() == before
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_denormals_when_threads_work_then_each_flushes_and_forgets_it_afterwards(count):
+    tiny, found = np.full(4, 1e-39, np.float32), np.zeros(8)
+
+    def work(i):
+        found[i] = (tiny * np.float32(1)).sum()
+        time.sleep(0.002)  # let every thread have some
+
+    try:
+        threads.set_num_threads(count)
+        with threads.no_denormals():
+            threads.parallel(work, 8)
+        assert (found == 0).all() or platform.machine() not in ("x86_64", "AMD64")
+        threads.parallel(work, 8)
+        assert (found > 0).all()
+    finally:
+        threads.set_num_threads(None)
