@@ -357,6 +357,10 @@ class Net:
         """What the net's blobs and parameters take."""
         return self._execution.plan
 
+    def blob_of(self, value: int) -> Blob:
+        """Return the blob that holds a value of the graph (`graph.values`), for who watches the layers of a pass."""
+        return self._execution.blob(value)
+
     def watch(self, forward: Callable[[Node], None] | None = None,
               backward: Callable[[Node], None] | None = None) -> None:
         """Call these behind each layer of every pass from now on; without arguments, stop that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from atrouscaffe.cli.options import placeholders
 from atrouscaffe.errors import ArgumentError
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -39,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.pipeline.adapt import adapt
     from atrouscaffe.spec import Phase
 
+    variables = placeholders(args.variables)
     report = adapt(args.weights, args.net, args.out, rename=_pairs(args.rename, "--rename", "OLD=NEW"),
-                   variables=_pairs(args.variables, "--set", "NAME=VALUE"), phase=Phase[args.phase.upper()],
+                   variables=variables, phase=Phase[args.phase.upper()],
                    seed=args.seed, dialect=args.dialect, allow_paths=args.allow_path)
     print(report.table())
     print(f"wrote {args.out}")

@@ -80,10 +80,13 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
 
 def make_net(args: argparse.Namespace, phase: Any) -> Any:
     """Return the net that the options describe."""
-    from atrouscaffe.cli.options import pairs
+    from atrouscaffe.cli.options import placeholders
     from atrouscaffe.net import Net
 
-    return Net(args.model, phase, level=args.level, stages=stages(args) or None, weights=args.weights,
-               variables=pairs(args.variables, "--set"), allow_missing=args.allow_missing,
+    variables = placeholders(args.variables)
+    net = Net(args.model, phase, level=args.level, stages=stages(args) or None, weights=args.weights,
+               variables=variables, allow_missing=args.allow_missing,
                allow_paths=args.allow_path, device=device(args), precision=args.precision,
                allow_python_layers=args.allow_python_layers)
+    variables.check_used("--set")
+    return net

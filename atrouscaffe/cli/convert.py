@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atrouscaffe.cli.options import placeholders
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -88,7 +90,9 @@ def _solver(args: argparse.Namespace) -> None:
     from atrouscaffe.formats.atomic import atomic_write
     from atrouscaffe.formats.prototxt import read_solver, write_solver
 
-    text = write_solver(read_solver(args.source, variables=_variables(args)))
+    variables = placeholders(args.variables)
+    text = write_solver(read_solver(args.source, variables=variables))
+    variables.check_used("--set")
     with atomic_write(args.target) as file:
         file.write(text.encode())
 
@@ -97,20 +101,13 @@ _ALIKE = {"mean": _mean, "state": _state, "solver": _solver}
 """Kinds of files that convert into their own kind only."""
 
 
-def _variables(args: argparse.Namespace) -> dict[str, str]:
-    from atrouscaffe.errors import ArgumentError
-
-    wrong = next((entry for entry in args.variables if "=" not in entry), None)
-    if wrong is not None:
-        raise ArgumentError(f"--set: expected NAME=VALUE, got {wrong!r}")
-    return dict(entry.split("=", 1) for entry in args.variables)
-
-
 def _from_net(args: argparse.Namespace, target: str) -> None:
     from atrouscaffe.errors import ArgumentError
     from atrouscaffe.formats.prototxt import read_net
 
-    net = read_net(args.source, variables=_variables(args), dialect=args.dialect, proto=args.proto)
+    variables = placeholders(args.variables)
+    net = read_net(args.source, variables=variables, dialect=args.dialect, proto=args.proto)
+    variables.check_used("--set")
     if target == "net":
         _write_text(args, net)
     elif Path(args.target).suffix.lower() in (".h5", ".hdf5"):
@@ -132,7 +129,7 @@ def _from_weights(args: argparse.Namespace, target: str) -> None:
     if target == "weights" and Path(args.target).suffix.lower() in (".h5", ".hdf5"):
         write_hdf5(args.target, file.arrays(natural=True), half=args.half)
         return
-    net = read_net(args.net, variables=_variables(args), proto=args.proto) if args.net else file.net
+    net = read_net(args.net, variables=placeholders(args.variables), proto=args.proto) if args.net else file.net
     if net is None:
         raise WeightsError(f"{file.net_problem or 'there is no net in it'}; give one with --net", args.source)
     net = as_written(net)

@@ -110,6 +110,8 @@ def _find(folder: Path, stem: str) -> Path:
 
 def _known(path: Path, size: tuple[int, int], args: argparse.Namespace) -> tuple[Any, Any]:
     """Return (energies (L, H, W), palette of coloured scribbles or None)."""
+    import numpy as np
+
     from atrouscaffe.crf import unary
     from atrouscaffe.errors import DataError
 
@@ -128,6 +130,9 @@ def _known(path: Path, size: tuple[int, int], args: argparse.Namespace) -> tuple
             values = values[0]
         if values.ndim == 3 and values.shape[1] >= size[0] and values.shape[2] >= size[1] and suffix == ".mat":
             values = values[:, : size[0], : size[1]]  # of the net's size: the top left part is the picture
+        wrong = int((~np.isfinite(values)).sum())
+        if wrong:
+            raise DataError(f"{wrong} of {values.size} values are not finite (NaN or infinity)", str(path))
         energies = unary.from_scores(values) if kind == "scores" else unary.from_probabilities(values, clip=None)
     if energies.shape[1:] != size:
         raise DataError(f"expected {'(labels, H, W)'} for a picture of {size[0]} rows and {size[1]} columns, got "

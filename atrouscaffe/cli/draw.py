@@ -28,12 +28,14 @@ def run(args: argparse.Namespace) -> int:
 
     from google.protobuf import text_format
 
-    from atrouscaffe.cli.options import pairs
+    from atrouscaffe.cli.options import placeholders
     from atrouscaffe.formats.prototxt import read_net, write_net
     from atrouscaffe.pycaffe import draw
     from atrouscaffe.pycaffe.proto import caffe_pb2
 
-    net = read_net(args.net, variables=pairs(args.variables, "--set"))
+    variables = placeholders(args.variables)
+    net = read_net(args.net, variables=variables)
+    variables.check_used("--set")
     text = write_net(net, "bvlc" if net.dialect == "v1" else None)
     message = text_format.Parse(text, caffe_pb2.NetParameter())
     phase = None if args.phase is None else caffe_pb2.Phase.Value(args.phase)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from atrouscaffe.cli.options import pairs
+from atrouscaffe.cli.options import placeholders
 from atrouscaffe.errors import ArgumentError, AtrousCaffeError
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def _net(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.graph.report import describe, render
     from atrouscaffe.pipeline.registry import by_name
 
-    spec = read_net(args.file, variables=pairs(args.variables, "--set"), dialect=args.dialect, proto=args.proto)
+    variables = placeholders(args.variables)
+    spec = read_net(args.file, variables=variables, dialect=args.dialect, proto=args.proto)
+    variables.check_used("--set")
     inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
     shapes = dict(_shape(word, inputs) for word in args.shapes)
     paths = PathGuard(spec.path, getattr(args, "allow_path", None) or ())
@@ -165,7 +167,9 @@ def _plain(value: Any) -> Any:
 def _solver(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from atrouscaffe.formats.prototxt import read_solver
 
-    fields = read_solver(args.file, variables=pairs(args.variables, "--set"))
+    variables = placeholders(args.variables)
+    fields = read_solver(args.file, variables=variables)
+    variables.check_used("--set")
     options, unknown = _plain(fields), list(fields.all_unknown())
     rows = [(name, json.dumps(value)) for name, value in options.items()]
     rows += [("not known", f"{phrase}; training refuses it") for phrase in unknown]

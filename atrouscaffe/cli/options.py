@@ -10,7 +10,7 @@ from typing import Any
 from atrouscaffe.errors import ArgumentError
 
 __all__ = ["ENGINES", "PRECISIONS", "add_device_options", "add_engine_options", "add_model_options",
-           "make_segmenter", "pairs"]
+           "make_segmenter", "pairs", "placeholders"]
 
 ENGINES = ("winograd", "direct", "panels", "columns")
 """Those of `atrouscaffe.runtime.backend`, which is not imported for the sake of ``--help``."""
@@ -89,6 +89,13 @@ def pairs(words: list[str], option: str, number: bool = False) -> dict[str, Any]
     return found
 
 
+def placeholders(words: list[str]) -> Any:
+    """Return the NAME=VALUE words of ``--set`` as `atrouscaffe.formats.template.Variables`."""
+    from atrouscaffe.formats.template import Variables
+
+    return Variables(pairs(words, "--set"))
+
+
 def _number(text: str, option: str) -> Any:
     for kind in (int, float):
         try:
@@ -131,11 +138,16 @@ def make_segmenter(args: argparse.Namespace, **more: Any) -> Any:
     budget = args.memory_budget
     if budget is not None and not 0 < budget < 1e9:
         raise ArgumentError(f"--memory-budget: expected a number of MB above 0, got {budget}")
-    return Segmenter(
+    if args.crf_set and not args.crf:
+        raise ArgumentError("--crf-set: has no effect without --crf; give --crf, too")
+    variables = placeholders(args.set)
+    segmenter = Segmenter(
         args.model, args.weights, args.device, precision=args.precision, engine=args.engine,
         winograd=not args.no_winograd, mean=parse_mean(args.mean), scale=args.scale,
         channel_order=args.channel_order, crf=args.crf, crf_params=pairs(args.crf_set, "--crf-set", number=True),
-        output=args.output, variables=pairs(args.set, "--set"), dialect=args.dialect,
+        output=args.output, variables=variables, dialect=args.dialect,
         weights_dialect=args.weights_dialect, proto=args.proto, allow_missing=args.allow_missing,
         allow_paths=args.allow_path,
         memory_budget=None if budget is None else int(budget * 1e6), tile=args.tile, **more)
+    variables.check_used("--set")
+    return segmenter

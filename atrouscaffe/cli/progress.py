@@ -12,6 +12,8 @@ __all__ = ["Progress", "compile_notice"]
 
 NOTICE = ("atrouscaffe: compiling, as the first run on a machine must; later ones find it done (atrouscaffe warmup "
           "does it ahead)")
+PATIENCE = 3.0
+"""Seconds of compiling before a log gets its line."""
 
 
 class Progress:
@@ -63,19 +65,20 @@ def _clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def compile_notice(interval: float = 0.5) -> Iterator[None]:
-    """Say once, while the body runs and where stderr is a terminal, that functions are being compiled.
+    """Say once, while the body runs, that functions are being compiled.
 
-    Functions that are found on disk load in no time and are not worth a word.
+    Functions that are found on disk load in no time and are not worth a word. Where stderr is no terminal a line is
+    written, once compiling has taken `PATIENCE` seconds.
 
     Parameters
     ----------
     interval : float
         Seconds between two looks.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None:
         yield
         return
-    over = threading.Event()
+    over, terminal, begin = threading.Event(), sys.stderr.isatty(), time.monotonic()
 
     def look() -> None:
         while not over.wait(interval):
@@ -85,8 +88,8 @@ def compile_notice(interval: float = 0.5) -> Iterator[None]:
                 compiled = sum(compiled for compiled, _ in counts().values())
             except RuntimeError:  # a function was added meanwhile: look again
                 continue
-            if compiled:
-                print(f"\r\033[K{NOTICE}", file=sys.stderr, flush=True)
+            if compiled and (terminal or time.monotonic() - begin > PATIENCE):
+                print(f"\r\033[K{NOTICE}" if terminal else NOTICE, file=sys.stderr, flush=True)
                 return
 
     watcher = threading.Thread(target=look, daemon=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from atrouscaffe.cli import caffe_options
-from atrouscaffe.cli.options import add_device_options
-from atrouscaffe.errors import ArgumentError
+from atrouscaffe.cli.options import add_device_options, placeholders
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -39,16 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit status."""
-    wrong = next((word for word in args.variables if "=" not in word), None)
-    if wrong is not None:
-        raise ArgumentError(f"--set: expected NAME=VALUE, got {wrong!r}")
     from atrouscaffe.pipeline import glog
     from atrouscaffe.pipeline.train import train
 
     device = caffe_options.device(args)
     weights = [part for part in (args.weights or "").split(",") if part]
     _, stopped = train(args.solver, weights=weights, snapshot=args.snapshot,
-                       variables=dict(word.split("=", 1) for word in args.variables), device=device,
+                       variables=placeholders(args.variables), device=device,
                        precision=args.precision,
                        allow_paths=args.allow_path, allow_missing=args.allow_missing, log=args.log, plot=args.plot,
                        say=glog.info, level=args.level, stages=caffe_options.stages(args),

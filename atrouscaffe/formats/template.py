@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atrouscaffe.errors import PrototxtError, Source
+from atrouscaffe.errors import ArgumentError, PrototxtError, Source
 
-__all__ = ["fill_placeholders", "hint_at"]
+__all__ = ["Variables", "fill_placeholders", "hint_at"]
 
 _STRING = r""""(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'"""
 _PLACES = re.compile(rf"(?P<string>{_STRING})|#[^\n]*|(?P<bare>\$\{{[^}}\n]*\}}?)")
@@ -19,6 +19,32 @@ _NAME_IN = re.compile(r"\$\{([^}\n]*)\}?")
 _MARKED = r"\{{\{{\s*(?:{names})\s*\}}\}}|@(?:{names})@|%\((?:{names})\)[dfgis]|\$(?:{names})(?!\w)"
 _ANY = re.compile(_MARKED.format(names=r"[A-Za-z_]\w*") + r"|[A-Za-z_]\w*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+class Variables(dict):
+    """Values of placeholders that know which of them were needed.
+
+    Attributes
+    ----------
+    used : set of str
+        Names of placeholders that were found in some text.
+    """
+
+    def __init__(self, *args: object, **values: object) -> None:
+        super().__init__(*args, **values)
+        self.used: set[str] = set()
+
+    def check_used(self, option: str) -> None:
+        """Raise ArgumentError where a name stands in none of the texts that were filled."""
+        left = sorted(set(self) - self.used)
+        if left:
+            raise ArgumentError(f"{option} {left[0]}=...: the prototxt has no placeholder of this name, so that it has "
+                                f"no effect; its placeholders are {', '.join(sorted(self.used)) or 'none'}")
+
+
+def _mark(variables: Mapping[str, object], name: str) -> None:
+    if isinstance(variables, Variables):
+        variables.used.add(name)
 
 
 def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: str = "") -> str:
@@ -39,6 +65,7 @@ def fill_placeholders(text: str, variables: Mapping[str, object] | None, path: s
     def value(match: re.Match[str], start: int, quote: str) -> str:
         name = match.group(1)
         filled = str(variables.get(name, ""))
+        _mark(variables, name)
         problem = ""
         if not name or not match.group().endswith("}"):
             problem = f"expected a placeholder such as ${{NAME}}, got {match.group()!r}"
@@ -88,6 +115,8 @@ def _fill_other_forms(text: str, variables: Mapping[str, object]) -> str:
     def filled(placeholder: str, quote: str) -> str:
         found = _NAME.search(placeholder)
         value = values[found.group()] if found else placeholder
+        if found:
+            _mark(variables, found.group())
         if "\n" in value or "\r" in value:
             raise PrototxtError(f"the value of placeholder {placeholder} has several lines")
         return value.replace("\\", "\\\\").replace(quote, "\\" + quote) if quote else value

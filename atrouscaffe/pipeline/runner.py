@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from atrouscaffe.errors import BudgetError, DeviceError
+from atrouscaffe.errors import BudgetError, DataError, DeviceError
 from atrouscaffe.net import Net
 from atrouscaffe.pipeline.deploy import Deploy
 from atrouscaffe.recorded import RecordedPass
+from atrouscaffe.runtime.backend import module_of
 from atrouscaffe.runtime.threads import num_threads
 from atrouscaffe.spec import TEST
 
@@ -105,7 +106,35 @@ class Runner:
         else:
             self.net.run()
             self._ran = self.size
-        return self.net.blobs[self.deploy.score].array[0]
+        scores = self.net.blobs[self.deploy.score].array[0]
+        if not bool(module_of(scores).isfinite(scores.sum(dtype=np.float64))):
+            raise DataError(self._first_not_finite(), self.net.spec.path)
+        return scores
+
+    def _first_not_finite(self) -> str:
+        """Run once more, and say at which layer values come up that are no finite numbers."""
+        found: list[str] = []
+
+        def look(node: Any) -> None:
+            for value in () if found else node.tops:
+                blob = self.net.blob_of(value)
+                wrong = int((~np.isfinite(blob.host())).sum())
+                if wrong:
+                    spoilt = [f"parameter {i}" for i, param in enumerate(self.net.layers[node.index].blobs)
+                              if not np.isfinite(param.host()).all()]
+                    reason = f"its {' and '.join(spoilt)} hold such values" if spoilt else "its parameters are finite"
+                    name = self.net.graph.values[value].name
+                    found.append(f"layer {node.spec.name!r} ({node.spec.type}), blob {name!r}: {wrong} of {blob.count} "
+                                 f"values; {reason}")
+                    return
+
+        self.net.watch(look)
+        try:
+            self.net.forward()
+        finally:
+            self.net.watch()
+        return ("the scores hold values that are not finite (NaN or infinity), first in "
+                f"{found[0] if found else 'the last layer'}; the weights file is damaged, or training diverged")
 
 
 class RunnerPool:
