@@ -12,7 +12,8 @@ import numpy as np
 
 from atrouscaffe.errors import FileAccessError
 from atrouscaffe.net import Net
-from atrouscaffe.spec import TRAIN
+from atrouscaffe.runtime.backend import ENGINES
+from atrouscaffe.spec import TEST, TRAIN
 
 __all__ = ["Step", "warm_cpu", "warm_device"]
 
@@ -27,9 +28,15 @@ FILLED = 'weight_filler { type: "gaussian" std: 0.1 }'
 NETS = {
     "convolution": f"""
 layer {{ name: "a" type: "Convolution" bottom: "x" top: "a"
-        convolution_param {{ num_output: 6 kernel_size: 3 pad: 2 dilation: 2 {FILLED} }} }}
+        convolution_param {{ num_output: 18 kernel_size: 3 pad: 2 dilation: 2 {FILLED} }} }}
 layer {{ name: "r" type: "ReLU" bottom: "a" top: "a" }}
-layer {{ name: "b" type: "Convolution" bottom: "a" top: "y"
+layer {{ name: "m" type: "Convolution" bottom: "a" top: "m"
+        convolution_param {{ num_output: 18 kernel_size: 3 pad: 1 {FILLED} }} }}
+layer {{ name: "p" type: "Convolution" bottom: "m" top: "p"
+        convolution_param {{ num_output: 6 kernel_size: 1 {FILLED} }} }}
+layer {{ name: "s" type: "Convolution" bottom: "p" top: "s"
+        convolution_param {{ num_output: 6 kernel_size: 3 stride: 2 {FILLED} }} }}
+layer {{ name: "b" type: "Convolution" bottom: "s" top: "y"
         convolution_param {{ num_output: 6 kernel_size: 3 pad: 1 group: 6 {FILLED} }} }}""",
     "deconvolution": f"""
 layer {{ name: "a" type: "Deconvolution" bottom: "x" top: "a"
@@ -44,6 +51,8 @@ layer { name: "a" type: "Interp" bottom: "x" top: "y" interp_param { zoom_factor
     "domain transform": """
 layer { name: "a" type: "DomainTransform" bottom: "x" bottom: "edge" bottom: "size" top: "y"
         domain_transform_param { num_iter: 2 spatial_sigma: 4 range_sigma: 2 } }""",
+    "softmax": """
+layer { name: "a" type: "Softmax" bottom: "x" top: "y" }""",
     "losses": f"""
 layer {{ name: "a" type: "Convolution" bottom: "x" top: "a"
         convolution_param {{ num_output: 4 kernel_size: 1 {FILLED} }} }}
@@ -72,10 +81,10 @@ class Step(NamedTuple):
     there: int
 
 
-def _run_net(body: str, device: str, precision: str = "fp32") -> None:
+def _run_net(body: str, device: str, precision: str = "fp32", engine: str | None = None) -> None:
     """Run a net forward and backward."""
     rng = np.random.default_rng(0)
-    net = Net(INPUTS + body, TRAIN, device=device, precision=precision, seed=1)
+    net = Net(INPUTS + body, TRAIN, device=device, precision=precision, engine=engine, seed=1)
     values = {"x": rng.normal(size=(2, 4, 12, 15)), "edge": rng.random((2, 1, 12, 15)),
               "size": np.array([[12, 15], [9, 8]]).reshape(2, 2, 1, 1), "label": rng.integers(0, 4, (2, 1, 12, 15))}
     inputs: dict[str, Any] = {name: values[name].astype(np.float32) for name in net.inputs}
@@ -84,6 +93,20 @@ def _run_net(body: str, device: str, precision: str = "fp32") -> None:
         net.blobs["y"].diff[...] = rng.normal(size=net.blobs["y"].shape)
     net.backward()
     net.backend.synchronize()
+
+
+def _run_deployed() -> None:
+    """Run a net that keeps few blobs: layers do the work of those after them."""
+    body = f"""
+layer {{ name: "a" type: "Convolution" bottom: "x" top: "a"
+        convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 group: 4 {FILLED} }} }}
+layer {{ name: "r" type: "ReLU" bottom: "a" top: "a" }}
+layer {{ name: "b" type: "Deconvolution" bottom: "a" top: "b"
+        convolution_param {{ num_output: 4 kernel_size: 2 stride: 2 {FILLED} }} }}
+layer {{ name: "s" type: "ReLU" bottom: "b" top: "b" }}
+layer {{ name: "y" type: "Softmax" bottom: "b" top: "y" }}"""
+    net = Net(INPUTS + body, TEST, keep=[], seed=1)
+    net.forward(**{name: np.ones(net.blobs[name].shape, np.float32) for name in net.inputs})
 
 
 def _run_crf(labels: int, device: str = "cpu") -> None:
@@ -123,6 +146,9 @@ def warm_cpu() -> Iterator[Step]:
                               "compiled ahead; let ATROUSCAFFE_CACHE_DIR name a folder that can")
     steps: dict[str, Callable[[], None]] = {name: lambda body=body: _run_net(body, "cpu")  # type: ignore[misc]
                                             for name, body in NETS.items()}
+    steps |= {f"convolution by {engine}": lambda engine=engine: _run_net(  # type: ignore[misc]
+        NETS["convolution"], "cpu", engine=engine) for engine in ENGINES}
+    steps["layers together"] = _run_deployed
     steps |= {f"CRF of {labels} labels": lambda labels=labels: _run_crf(labels)  # type: ignore[misc]
               for labels in CRF_LABELS}
     before = counts()

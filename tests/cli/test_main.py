@@ -212,7 +212,7 @@ def test_help_fits_the_terminal(columns, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("words", "option"), [
-    (["segment", "a.png", "--model", "x.prototxt", "--weights", "w", "--crf-set", "nonsense=1"], "--crf-set"),
+    (["segment", "x.prototxt", "--model", "x.prototxt", "--weights", "w", "--crf-set", "nonsense=1"], "--crf-set"),
     (["inspect", "x.prototxt", "--set", "NAME=1"], "--set NAME"),
     (["convert", "x.prototxt", "y.prototxt", "--set", "NAME=1"], "--set NAME"),
     (["draw", "x.prototxt", "--out", "y.dot", "--set", "NAME=1"], "--set NAME"),
@@ -220,7 +220,7 @@ def test_help_fits_the_terminal(columns, monkeypatch, capsys):
 def test_options_without_effect_are_errors(words, option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.prototxt").write_text('name: "n" input: "data" input_shape { dim: 1 dim: 1 dim: 2 dim: 2 }\n')
-    assert main(words) == 2
+    assert cli.main(words) == 2
     assert option in (said := capsys.readouterr().err)
     assert "no effect" in said
     assert not (tmp_path / "y.prototxt").exists()

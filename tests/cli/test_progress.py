@@ -3,10 +3,12 @@
 import io
 import sys
 import threading
+import time
 import types
 
 import pytest
 
+from atrouscaffe.cli import progress
 from atrouscaffe.cli.progress import NOTICE, Progress, compile_notice
 
 
@@ -67,12 +69,15 @@ def test_an_error_in_the_body_ends_the_watch(monkeypatch):
     assert threading.active_count() == threads
 
 
-def test_no_terminal_no_watch(monkeypatch, capsys):
+def test_no_terminal_when_compiling_takes_long_then_one_line(monkeypatch, capsys):
     compiling(monkeypatch, {"f": (1, 0)})
-    threads = threading.active_count()
     with compile_notice(0.001):
-        assert threading.active_count() == threads
-    assert capsys.readouterr().err == ""
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""  # a short compilation is not worth a line
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    with compile_notice(0.001):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == f"{progress.NOTICE}\n"
 
 
 def test_progress_is_one_line_that_is_wiped(monkeypatch):

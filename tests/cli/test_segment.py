@@ -238,7 +238,7 @@ def test_hostile_pictures_are_named_for_what_they_are(name, word, hostile_run):
 
 @pytest.mark.parametrize(("arguments", "word"), [
     (["--mean", "a.npy"], "a.npy"), (["--mean", "dark"], "neither a number"),
-    (["--crf-set", "x"], "NAME=VALUE"), (["--set", "=3"], "NAME=VALUE"),
+    (["--crf", "--crf-set", "x"], "NAME=VALUE"), (["--set", "=3"], "NAME=VALUE"),
     (["--crf", "--crf-set", "iterations=many"], "many"), (["--crf", "nonsense"], "nonsense"),
     (["--crf", "--crf-set", "sigma=3"], "bilateral_sigma_xy"),
     (["--memory-budget", "-1"], "--memory-budget"),

@@ -11,8 +11,9 @@ import sys
 
 from tests.conftest import ROOT
 
-ON_DEMAND = {"crf.filter_cpu.own_weights"}
-"""Functions that only rare options use (exact inference, diagnostics)."""
+ON_DEMAND = {"crf.filter_cpu.own_weights", "ops.im2col_cpu.direct_forward", "runtime.fingerprint_cpu.mixed",
+             "ops.finish_cpu.finish_planes"}
+"""What only rare uses need: exact inference, float64, diagnostics, weights that a user holds, odd activations."""
 
 
 def warmup(*words: str, **environment: str) -> subprocess.CompletedProcess:

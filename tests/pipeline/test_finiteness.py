@@ -19,8 +19,8 @@ def damaged(folder, layer, index, value):
     return folder / "damaged.caffemodel"
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("layer", "index"), [("c1", 0), ("c2", 1), ("score", 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("layer", "index"), [("c2", 0), ("c2", 1), ("score", 1)])
 def test_weights_that_are_not_finite_are_an_error_that_names_the_layer(layer, index, value, tmp_path):
     segmenter = Segmenter(finite(), damaged(tmp_path, layer, index, value), mean=0)
     for call in (segmenter, segmenter.labels, segmenter.scores):
