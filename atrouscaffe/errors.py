@@ -6,6 +6,7 @@
     ├── PrototxtError   (ValueError)         text or binary net/solver definition
     ├── WeightsError    (ValueError)         caffemodel, HDF5, mean file
     ├── GraphError      (ValueError)         how layers are wired
+    ├── NetBusyError    (RuntimeError)       a net that a second thread entered during a pass
     ├── ShapeError      (ValueError)         blob or parameter of the wrong shape
     ├── LayerError      (ValueError)         a layer's options
     ├── DataError       (ValueError)         images, lists, labels, databases
@@ -24,7 +25,7 @@ Every message is one paragraph: what was expected, what came, where, what to do.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +41,14 @@ __all__ = [
     "GraphError",
     "LayerError",
     "NameNotFoundError",
+    "NetBusyError",
     "PrototxtError",
     "ShapeError",
     "SolverError",
     "Source",
     "WeightsError",
     "blame",
+    "nearest",
 ]
 
 
@@ -182,3 +185,24 @@ def blame(spec: Any) -> Iterator[None]:
     except MemoryError as error:
         raise BudgetError(f"out of memory: {error or 'an allocation failed'}; "
                           "use a smaller input or batch, or keep fewer blobs", place) from error
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return what to add to an error about an unknown name: the nearest known one, or "".
+
+    Parameters
+    ----------
+    word : str
+    known : iterable of str
+    cutoff : float
+        Least similarity, from 0 to 1.
+
+    Examples
+    --------
+    >>> nearest("segmnt", ["segment", "crf"])
+    "; the nearest name is 'segment'"
+    """
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; the nearest name is {near[0]!r}" if near else ""

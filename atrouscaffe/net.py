@@ -6,7 +6,6 @@ Source for names and behaviour: ``pycaffe.py``, ``_caffe.cpp`` and ``net.cpp`` o
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import secrets
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 from atrouscaffe import rows
 from atrouscaffe.arguments import net_spec_from, sort_arguments, weight_paths
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, WeightsError, blame
+from atrouscaffe.errors import ArgumentError, GraphError, NameNotFoundError, ShapeError, WeightsError, blame, nearest
 from atrouscaffe.execution import Execution, Learnable
 from atrouscaffe.graph.graph import Graph, Node
 from atrouscaffe.graph.memory import MemoryPlan
@@ -225,9 +224,7 @@ class Net:
         for node in self.graph.nodes:
             if node.spec.name == name:
                 return node.index
-        near = difflib.get_close_matches(str(name), self._layer_names, n=1)
-        hint = f"; the nearest name is {near[0]!r}" if near else ""
-        raise NameNotFoundError(f"the net has no layer {name!r}{hint}")
+        raise NameNotFoundError(f"the net has no layer {name!r}{nearest(str(name), self._layer_names)}")
 
     # -- running --------------------------------------------------------------------------------
 

@@ -6,10 +6,9 @@ wheel carries them in ``atrouscaffe/_data``.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from atrouscaffe.errors import FileMissingError
+from atrouscaffe.errors import FileMissingError, nearest
 
 __all__ = ["FOLDERS", "resource"]
 
@@ -40,8 +39,6 @@ def resource(folder: str, name: str = "") -> Path:
             if path.is_relative_to(place.resolve()) and path.exists():
                 return path
             files = sorted(str(p.relative_to(place)) for p in place.rglob("*") if p.is_file())
-            near = difflib.get_close_matches(name, files, n=1)
-            hint = f"; the nearest is {near[0]!r}" if near else ""
-            raise FileMissingError(f"{folder}: there is no file {name!r} in {place}{hint}")
+            raise FileMissingError(f"{folder}: there is no file {name!r} in {place}{nearest(name, files)}")
     raise FileMissingError(f"the folder {folder!r} is missing from this installation (looked in "
                            f"{' and '.join(str(place) for place in places)}); install the package again")

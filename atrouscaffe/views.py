@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from atrouscaffe.errors import NameNotFoundError
+from atrouscaffe.errors import NameNotFoundError, nearest
 from atrouscaffe.layers.base import Layer
 from atrouscaffe.layers.python import BlobVec
 
@@ -41,9 +40,7 @@ class Named(OrderedDict):
         self.what, self.hint = what, hint
 
     def __missing__(self, key: str) -> Any:
-        near = difflib.get_close_matches(str(key), list(self), n=1)
-        also = f"; the nearest name is {near[0]!r}" if near else ""
-        raise NameNotFoundError(f"the net has no {self.what} {key!r}{also}{self.hint}")
+        raise NameNotFoundError(f"the net has no {self.what} {key!r}{nearest(str(key), self)}{self.hint}")
 
     def __reduce__(self) -> tuple:
         return (Named, (self.what, self.hint, list(self.items())))

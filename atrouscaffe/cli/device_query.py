@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.runtime.cuda import dotted, probe
     from atrouscaffe.runtime.threads import num_threads
 
-    glog.info(f"cpu: {platform.machine()}, {num_threads()} threads", "common.cpp:1")
+    threads = num_threads()
+    glog.info(f"cpu: {platform.machine()}, {threads} thread{'s' * (threads > 1)}", "common.cpp:1")
     found = probe()
     for index, (name, capability) in enumerate(zip(found.devices, found.capability)):
         glog.info(f"cuda:{index}: {name}, compute capability {capability[0]}.{capability[1]}", "common.cpp:1")

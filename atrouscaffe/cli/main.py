@@ -9,14 +9,16 @@ import argparse
 import importlib
 import io
 import os
+import re
 import shutil
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from atrouscaffe.cli.caffe_options import respell
-from atrouscaffe.errors import ArgumentError, AtrousCaffeError
+from atrouscaffe.errors import ArgumentError, AtrousCaffeError, nearest
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -68,6 +70,28 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=_width())
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the nearest command, option or choice where one is not known."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, exit with 2."""
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice:
+            message += nearest(choice.group(1), re.findall(r"[\w.+-]+", choice.group(2)))
+        elif message.startswith("unrecognized arguments: "):
+            words = message.removeprefix("unrecognized arguments: ").split()
+            message += nearest(words[0].partition("=")[0], self._options()) if words[0].startswith("-") else ""
+        super().error(message)
+
+    def _options(self) -> list[str]:
+        """Return the options of this parser and of its commands."""
+        found = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [option for sub in action.choices.values() for option in sub._option_string_actions]
+        return found
+
+
 def _add_common(parser: argparse.ArgumentParser, *, default: bool) -> None:
     """Add the options that stand before or behind a command; only those before it set defaults."""
     def absent(value: object) -> object:
@@ -85,7 +109,7 @@ def _add_common(parser: argparse.ArgumentParser, *, default: bool) -> None:
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser, with the options of `command` alone: only its module is imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="atrouscaffe", formatter_class=_Formatter, allow_abbrev=False,
         description="Run, train and measure DeepLab and other Caffe-era segmentation networks without Caffe.",
         epilog="atrouscaffe COMMAND --help shows the options of a command.")

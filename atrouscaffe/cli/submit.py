@@ -34,9 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from atrouscaffe.cli.progress import Progress
     from atrouscaffe.data.dataset import check_samples, find_samples
     from atrouscaffe.data.palette import read_labels
-    from atrouscaffe.errors import ArgumentError, DataError
+    from atrouscaffe.errors import ArgumentError, DataError, FileMissingError
     from atrouscaffe.pipeline.submit import check_archive, make_archive, member_folder
 
+    if args.check and not Path(args.check).exists():
+        raise FileMissingError("--check: no such archive", args.check)
     samples = find_samples(args.voc, args.list, with_labels=False)
     if args.limit is not None:
         if args.limit < 1:

@@ -6,9 +6,10 @@ pixels, sigma in intensity levels of 255, weight), the normalisation and the ite
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from atrouscaffe.errors import ArgumentError
+from atrouscaffe.errors import ArgumentError, nearest
 
 __all__ = ["PRESETS", "Preset", "preset"]
 
@@ -65,5 +66,8 @@ def preset(name: str) -> Preset:
         There is none of that name.
     """
     if name not in PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+        if os.path.exists(name):
+            raise ArgumentError(f"preset: got {name!r}, which is a file; write the files before --crf, or --crf=PRESET "
+                                "with one of " + ", ".join(PRESETS))
+        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}{nearest(name, PRESETS)}")
     return PRESETS[name]

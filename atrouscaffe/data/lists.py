@@ -69,7 +69,11 @@ def read_ids(path: str | os.PathLike) -> list[tuple[str, int]]:
     """Return the image ids of a list with their lines: the first word without folder and suffix."""
     ids = []
     for text, number in read_lines(path):
-        word = PurePosixPath(text.split()[0].replace("\\", "/"))
+        words = text.split()
+        if len(words) > 1 and not any(mark in words[1] for mark in "./\\") and not words[1].lstrip("+-").isdigit():
+            raise DataError(f"expected an image id, or an image and its label, got {text!r}: ids hold no white space",
+                            f"{os.fspath(path)}:{number}")
+        word = PurePosixPath(words[0].replace("\\", "/"))
         name = word.stem if word.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".ppm") else word.name
         if not name or name == "..":
             raise DataError(f"expected an image id or path, got {text!r}", f"{os.fspath(path)}:{number}")

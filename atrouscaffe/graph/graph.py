@@ -10,13 +10,12 @@ Caffe user expects; splits are not inserted, a value knows its readers instead.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import GraphError, LayerError, ShapeError, blame
+from atrouscaffe.errors import GraphError, LayerError, ShapeError, blame, nearest
 from atrouscaffe.formats.segnet import is_segnet
 from atrouscaffe.graph.labels import check_label_maps
 from atrouscaffe.layers.base import Blueprint, Env, Layer, Shape, make_layer
@@ -195,9 +194,8 @@ class Graph:
         if later is not None:
             raise GraphError(f"bottom {name!r} is written only later, by layer {later.name!r} ({later.source}): "
                              "a cycle, or layers out of order; a layer stands behind those that it reads")
-        near = difflib.get_close_matches(name, self._latest, n=1)
-        hint = f"; the nearest name is {near[0]!r}" if near else ""
-        raise GraphError(f"unknown bottom {name!r}: no earlier layer writes it in phase {self.phase.name}{hint}")
+        raise GraphError(f"unknown bottom {name!r}: no earlier layer writes it in phase {self.phase.name}"
+                         f"{nearest(name, self._latest)}")
 
     def _top(self, node: Node, index: int, name: str, shape: Shape) -> int:
         bottoms = node.spec.bottoms

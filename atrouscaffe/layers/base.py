@@ -16,7 +16,6 @@ letters, with or without underscores, is found without importing the others::
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import math
@@ -28,7 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from atrouscaffe.data.paths import PathGuard
-from atrouscaffe.errors import GraphError, LayerError, ShapeError
+from atrouscaffe.errors import GraphError, LayerError, ShapeError, nearest
 from atrouscaffe.formats.declare import Inner, declare
 from atrouscaffe.layers.tail import Tail
 from atrouscaffe.ops.keep import Keep, make_anew
@@ -362,8 +361,7 @@ def layer_class(type_name: str) -> type[Layer]:
     try:
         return _registry[type_name]
     except KeyError:
-        near = difflib.get_close_matches(type_name, _registry, n=1, cutoff=0.5)
-        hint = f"; the nearest name is {near[0]!r}" if near else ""
+        hint = nearest(type_name, _registry, cutoff=0.5)
         raise LayerError(f"unknown layer type {type_name!r}{hint}; docs/layers.md lists all types") from None
 
 

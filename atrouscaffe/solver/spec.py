@@ -7,14 +7,13 @@ Source: ``SolverParameter`` of ``caffe.proto``; ``Solver::InitTrainNet``, ``Init
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atrouscaffe.errors import SolverError
+from atrouscaffe.errors import SolverError, nearest
 from atrouscaffe.spec import Fields, NetSpec, Phase
 
 __all__ = ["SOLVER_TYPES", "NetSource", "SolverSpec", "read_spec"]
@@ -185,21 +184,17 @@ def _test_sources(fields: Fields, path: str) -> tuple[NetSource, ...]:
                  for i, (net, name) in enumerate(nets))
 
 
-def _near(word: str, words: Any) -> str:
-    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.4)
-    return f"; the nearest is {near[0]!r}" if near else ""
-
-
 def _check(spec: SolverSpec, fields: Fields) -> None:
     """Raise SolverError where a value is out of range."""
     def fail(message: str) -> None:
         raise SolverError(message, spec.path)
 
     if spec.type not in SOLVER_TYPES:
-        fail(f"type: expected one of {', '.join(SOLVER_TYPES)}, got {spec.type!r}{_near(spec.type, SOLVER_TYPES)}")
+        fail(f"type: expected one of {', '.join(SOLVER_TYPES)}, got {spec.type!r}"
+             f"{nearest(spec.type, SOLVER_TYPES, cutoff=0.4)}")
     if spec.lr_policy not in POLICY_NEEDS:
         fail(f"lr_policy: expected one of {', '.join(POLICY_NEEDS)}, got {spec.lr_policy!r}"
-             f"{_near(spec.lr_policy, POLICY_NEEDS)}")
+             f"{nearest(spec.lr_policy, POLICY_NEEDS, cutoff=0.4)}")
     for name in ("base_lr", *POLICY_NEEDS[spec.lr_policy]):
         if not fields.has(name):
             fail(f"lr_policy {spec.lr_policy!r} needs {name}, which is not given")

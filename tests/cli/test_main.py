@@ -224,3 +224,30 @@ def test_options_without_effect_are_errors(words, option, tmp_path, monkeypatch,
     assert option in (said := capsys.readouterr().err)
     assert "no effect" in said
     assert not (tmp_path / "y.prototxt").exists()
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (["segmnt", "a.png"], "'segment'"), (["segment", "a.png", "--weigths", "x"], "'--weights'"),
+    (["segment", "a.png", "--precision", "fp61"], "'fp16'"), (["crf", "a.png", "--scores", "s", "--preset", "deeplap"],
+                                                              "'deeplab'")])
+def test_the_nearest_name_is_offered(words, hint, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    try:
+        status = cli.main(words)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert f"the nearest name is {hint}" in capsys.readouterr().err
+
+
+def test_a_photograph_that_is_taken_for_a_preset_is_told(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert cli.main(["segment", "photo.jpg", "--crf", "photo.jpg"]) == 2
+    assert "write the files before --crf" in capsys.readouterr().err
+
+
+def test_a_missing_archive_is_told_before_the_list(capsys, tmp_path):
+    assert cli.main(["submit", "--check", str(tmp_path / "missing.tgz"), "--voc", str(tmp_path), "--list", "test"]) == 2
+    assert "no such archive" in capsys.readouterr().err

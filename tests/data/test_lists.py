@@ -85,3 +85,17 @@ def test_unknown_list_and_folder_say_what_there_is(voc, tmp_path):
         VocFolder(voc).list_file("test")
     with pytest.raises(FileMissingError, match="JPEGImages"):
         VocFolder(tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets")
+
+
+@pytest.mark.parametrize("line", ["my photo", "2007_000033 second third"])
+def test_ids_with_spaces_are_refused_with_their_line(line, tmp_path):
+    (tmp_path / "list.txt").write_text(f"first\n{line}\n")
+    with pytest.raises(DataError, match="white space") as caught:
+        read_ids(tmp_path / "list.txt")
+    assert "list.txt:2" in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["2007_000033 -1", "JPEGImages/a.jpg SegmentationClass/a.png", "a.jpg 3"])
+def test_lines_of_other_lists_give_their_ids(line, tmp_path):
+    (tmp_path / "list.txt").write_text(line + "\n")
+    assert read_ids(tmp_path / "list.txt")[0][1] == 1
