@@ -88,3 +88,11 @@ def device(request, monkeypatch):
 
             cupy.cuda.set_allocator(None)
         yield "cuda"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_word_of_compiling() -> None:
+    """Let commands that tests run in this process not say that they compile, which only the first run here does."""
+    from atrouscaffe.cli import progress
+
+    progress.PATIENCE = float("inf")

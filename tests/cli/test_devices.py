@@ -16,7 +16,8 @@ from atrouscaffe.pipeline.speed import fill_at_random
 from atrouscaffe.runtime import cuda
 from tests.benchmarks.models import write_model
 
-RUNNING_NETS = ("segment", "evaluate", "reproduce", "submit", "train", "test", "time", "classify", "benchmark")
+RUNNING_NETS = ("segment", "evaluate", "reproduce", "submit", "train", "test", "time", "classify", "benchmark",
+                "detect")
 on_a_device = pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)
 
 
