@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from atrouscaffe.cli.options import add_device_options
+from atrouscaffe.cli.pictures import add_folder_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -21,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="pictures, folders of them, or a .npy with (N, H, W, K)")
     parser.add_argument("--model", "--model-def", required=True, metavar="NET", help="deploy prototxt")
     parser.add_argument("--weights", "--pretrained-model", required=True, metavar="FILE", help="caffemodel")
-    parser.add_argument("--out", metavar="FILE", help="write all scores as .npy, (N, C)")
+    parser.add_argument("--out", metavar="FILE",
+                        help="write all scores as .npy, (N, C): NaN for a file that could not be used")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to show (5)")
     parser.add_argument("--center-only", action="store_true", help="take the centre; else average over ten crops")
@@ -32,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw-scale", type=float, default=255.0, metavar="S", help="factor before the mean (255)")
     parser.add_argument("--channel-swap", default="2,1,0", metavar="ORDER",
                         help="order of channels: 2,1,0 makes BGR of RGB (default); none leaves them, and grey is read")
-    parser.add_argument("--ext", default="jpg", metavar="EXT", help="suffix of the pictures in a folder (jpg)")
+    parser.add_argument("--ext", metavar="EXT", help="only files with this suffix of a folder (every picture)")
+    add_folder_options(parser)
     parser.add_argument("--gpu", action="store_true", help="run on a GPU: --device cuda")
     add_device_options(parser)
 
@@ -42,36 +46,42 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from atrouscaffe import pycaffe
-    from atrouscaffe.errors import AtrousCaffeError, DataError
+    from atrouscaffe.errors import AtrousCaffeError, DataError, FileAccessError, FileMissingError
     from atrouscaffe.formats.atomic import atomic_write
+    from atrouscaffe.formats.written import protect
 
     swap = None if args.channel_swap == "none" else [int(n) for n in _numbers(args.channel_swap, "--channel-swap")]
     dims = None if args.images_dim is None else [int(n) for n in _numbers(args.images_dim, "--images-dim")]
-    sources = [source for name in args.images for source in _sources(name, args.ext)]
+    names = _names(args.labels)
+    sources = [source for name in args.images for source in _sources(name, args)]
+    protect(sources)
     net = pycaffe.Classifier(args.model, args.weights, image_dims=dims, mean=_mean(args.mean),
                              input_scale=args.input_scale, raw_scale=args.raw_scale, channel_swap=swap,
                              device="cuda" if args.gpu else args.device, precision=args.precision)
-    rows, failed = [], 0
+    rows: list[Any] = []
+    failed = 0
     for name in sources:
         try:
             for title, picture in _pictures(name, color=swap is not None):
                 scores = _scores(net, picture, args)
                 if args.out:
                     rows.append(scores)
-                labels = _labels(args.labels, len(scores))
+                labels = _labels(names, len(scores), args.labels)
                 print(title)
                 for best in np.argsort(-scores, kind="stable")[:args.top]:
                     print(f"  {scores[best]:.4f}  {labels[best]}", flush=True)
-        except DataError as error:
+        except (DataError, FileAccessError, FileMissingError) as error:
             if args.debug or len(sources) == 1:
                 raise
             print(f"atrouscaffe: {error}", file=sys.stderr)
             failed += 1
+            rows.append(None)
     if failed == len(sources):
         raise AtrousCaffeError("no picture could be used")
     if args.out:
         with atomic_write(args.out) as file:
-            np.save(file, np.stack(rows), allow_pickle=False)
+            unknown = np.full_like(next(row for row in rows if row is not None), np.nan)
+            np.save(file, np.stack([unknown if row is None else row for row in rows]), allow_pickle=False)
     return 2 if failed else 0
 
 
@@ -112,9 +122,19 @@ def _mean(text: str | None) -> Any:
         raise ArgumentError(f"--mean: expected numbers with commas, a .npy or a .binaryproto, got {text!r}") from None
 
 
-def _sources(name: str, ext: str) -> list[str]:
-    """Return the files that a word names: itself, or a folder's pictures of one suffix."""
-    return [name] if name.endswith(".npy") else _files(name, ext)
+def _sources(name: str, args: argparse.Namespace) -> list[str]:
+    """Return the files that a word names: itself, or a folder's pictures."""
+    from atrouscaffe.cli.pictures import find_pictures
+    from atrouscaffe.errors import DataError
+
+    if not Path(name).is_dir():
+        return [name]
+    found = [str(picture.path) for picture in find_pictures([name], recursive=args.recursive, distinct=False)]
+    if args.ext is not None:
+        found = [path for path in found if Path(path).suffix.lower() == f".{args.ext.lower().lstrip('.')}"]
+        if not found:
+            raise DataError(f"no pictures with the suffix .{args.ext} in it; --ext names another", name)
+    return found
 
 
 def _pictures(name: str, color: bool) -> Iterator[tuple[str, Any]]:
@@ -151,29 +171,23 @@ def _rows(name: str) -> Any:
     return rows
 
 
-def _files(name: str, ext: str) -> list[str]:
-    from pathlib import Path
-
-    from atrouscaffe.errors import DataError
-
-    if not Path(name).is_dir():
-        return [name]
-    found = sorted(str(path) for path in Path(name).iterdir() if path.suffix.lower() == f".{ext.lower().lstrip('.')}")
-    if not found:
-        raise DataError(f"no pictures with the suffix .{ext} in it; --ext names another", name)
-    return found
-
-
-def _labels(path: str | None, count: int) -> list[str]:
-    from pathlib import Path
-
-    from atrouscaffe.errors import DataError, FileMissingError
+def _names(path: str | None) -> list[str] | None:
+    """Return the lines of a file of names."""
+    from atrouscaffe.errors import FileMissingError
 
     if path is None:
-        return [f"class {i}" for i in range(count)]
+        return None
     if not Path(path).is_file():
         raise FileMissingError(f"no such file: {path}")
-    labels = Path(path).read_text(encoding="utf-8").splitlines()
-    if len(labels) < count:
-        raise DataError(f"expected the names of {count} classes, one a line, got {len(labels)}", path)
-    return labels
+    return Path(path).read_text(encoding="utf-8").splitlines()
+
+
+def _labels(names: list[str] | None, count: int, path: str | None) -> list[str]:
+    """Return a name for each of `count` classes."""
+    from atrouscaffe.errors import ArgumentError
+
+    if names is None:
+        return [f"class {i}" for i in range(count)]
+    if len(names) < count:
+        raise ArgumentError(f"{path}: expected the names of {count} classes, one a line, got {len(names)}")
+    return names

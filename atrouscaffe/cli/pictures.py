@@ -30,11 +30,12 @@ def add_folder_options(parser: Any) -> None:
                         help="also what is in folders inside a folder; results keep the folders")
 
 
-def find_pictures(inputs: Sequence[str], *, videos: bool = False, recursive: bool = False) -> list[Picture]:
+def find_pictures(inputs: Sequence[str], *, videos: bool = False, recursive: bool = False,
+                  distinct: bool = True) -> list[Picture]:
     """List the pictures, and with `videos` the videos, that files and folders hold.
 
     In a folder, pictures are known by their content and videos by their suffix; what is passed over is counted and
-    named on stderr. Results of a folder's files keep their places below it.
+    named on stderr. Results of a folder's files keep their places below it; with `distinct` no two may share a name.
 
     Raises
     ------
@@ -68,7 +69,8 @@ def find_pictures(inputs: Sequence[str], *, videos: bool = False, recursive: boo
             print(f"atrouscaffe: {text}: passed over {len(skipped)} files that are no pictures"
                   f"{' or videos' if videos else ''}: {', '.join(skipped[:NAMED])}{more}", file=sys.stderr)
         found += inside
-    _check_names(found)
+    if distinct:
+        _check_names(found)
     return found
 
 

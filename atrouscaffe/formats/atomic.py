@@ -40,9 +40,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         written.check(path)  # it may have come meanwhile
+        written.record(path, temporary)
         os.replace(temporary, path)
         _sync_folder(folder)
-        written.record(path)
     except OSError as error:
         _remove(temporary)
         if isinstance(error, FileAccessError):

@@ -22,7 +22,7 @@ from atrouscaffe.errors import FileAccessError
 __all__ = ["MANIFEST", "check", "guarding", "protect", "record"]
 
 MANIFEST = ".atrouscaffe-written.jsonl"
-"""Lines of JSON: name, size, mtime_ns, blake2b; of several lines of one name the last one counts."""
+"""Lines of JSON: name, size, mtime_ns, blake2b; a file that fits any line of its name is ours."""
 DIGESTED = 2**26
 """Larger files are known by size and time alone."""
 LONGEST = 2**26
@@ -35,19 +35,20 @@ class _Guard:
     def __init__(self, overwrite: bool) -> None:
         self.overwrite = overwrite
         self.inputs: dict[tuple[int, int], str] = {}
-        self.manifests: dict[Path, dict[str, Any]] = {}
+        self.manifests: dict[Path, dict[str, list[Any]]] = {}
         self.lock = threading.Lock()
 
-    def known(self, folder: Path) -> dict[str, Any]:
+    def known(self, folder: Path) -> dict[str, list[Any]]:
         """Return what a folder's manifest says, by name; damaged lines count as not there."""
         if folder not in self.manifests:
-            found: dict[str, Any] = {}
+            found: dict[str, list[Any]] = {}
             path = folder / MANIFEST
             if path.is_file() and path.stat().st_size <= LONGEST:
                 for line in path.read_bytes().splitlines():
                     with contextlib.suppress(ValueError, TypeError, KeyError):  # a line cut off by a kill
                         entry = json.loads(line)
-                        found[entry["name"]] = (entry["size"], entry["mtime_ns"], entry["blake2b"])
+                        written = entry["size"], entry["mtime_ns"], entry["blake2b"]
+                        found.setdefault(entry["name"], []).append(written)
             self.manifests[folder] = found
         return self.manifests[folder]
 
@@ -99,25 +100,31 @@ def check(path: Path) -> None:
                               "stands there; name another place, or give --overwrite")
 
 
-def record(path: Path) -> None:
-    """Note that this program has written `path`."""
+def record(path: Path, temporary: Path | None = None) -> None:
+    """Note that this program has written `path`, or is about to: what `temporary` holds gets that name next.
+
+    Noted before the rename, a run that is killed between the two still knows its result.
+    """
     guard = _active
     if guard is None:
         return
-    info = os.stat(path)
-    entry = {"name": path.name, "size": info.st_size, "mtime_ns": info.st_mtime_ns, "blake2b": _digest(path, info)}
+    source = path if temporary is None else temporary
+    info = os.stat(source)
+    entry = {"name": path.name, "size": info.st_size, "mtime_ns": info.st_mtime_ns, "blake2b": _digest(source, info)}
     with guard.lock:
-        guard.known(path.parent.resolve())[path.name] = (entry["size"], entry["mtime_ns"], entry["blake2b"])
+        written = entry["size"], entry["mtime_ns"], entry["blake2b"]
+        guard.known(path.parent.resolve()).setdefault(path.name, []).append(written)
         with open(path.parent / MANIFEST, "ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
 
 
 def _is_ours(guard: _Guard, path: Path, info: os.stat_result) -> bool:
     with guard.lock:
-        entry = guard.known(path.parent.resolve()).get(path.name)
-    if entry is None or entry[0] != info.st_size:
-        return False
-    return entry[1] == info.st_mtime_ns or (entry[2] is not None and entry[2] == _digest(path, info))
+        entries = [e for e in guard.known(path.parent.resolve()).get(path.name, ()) if e[0] == info.st_size]
+    if not entries or any(mtime == info.st_mtime_ns for _, mtime, _ in entries):
+        return bool(entries)
+    digest = _digest(path, info)
+    return digest is not None and any(known == digest for _, _, known in entries)
 
 
 def _digest(path: Path, info: os.stat_result) -> str | None:

@@ -169,7 +169,7 @@ def test_device_query_tells_of_the_processor_and_of_what_cuda_lacks(capsys, monk
     monkeypatch.setattr(cuda, "probe", lambda: cuda.Probe("no driver", "device 'cuda': no NVIDIA driver was found"))
     assert run("device_query") == 0
     text = capsys.readouterr().err
-    assert "threads" in text and "no NVIDIA driver was found" in text
+    assert " thread" in text and "no NVIDIA driver was found" in text
 
 
 @pytest.mark.parametrize("device", ["stand-in", "cuda"], indirect=True)

@@ -82,3 +82,21 @@ def test_a_file_of_somebody_else_is_replaced_only_when_asked_for(command, files,
     assert main([*arguments, "--overwrite"]) == 0
     assert target.read_bytes() != b"somebody's"
     assert main(arguments) == 0  # now it is ours
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the rename", "after the rename"])
+def test_a_run_killed_at_the_rename_still_knows_its_results(after, files, monkeypatch):
+    convert = ["convert", "x.prototxt", "y.prototxt"]
+    assert main(convert) == 0
+    (files / "x.prototxt").write_text(TEXT.replace("dim: 2", "dim: 3"))
+    replace = os.replace
+
+    def killed(source, target):
+        if after:
+            replace(source, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        assert main(convert) == 130
+    assert main(convert) == 0
