@@ -97,14 +97,19 @@ def test_a_log_that_ends_in_a_records_middle_gives_those_before(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["*.ldb", "MANIFEST-*", "CURRENT"])
-def test_truncation_is_an_error(name, tmp_path):
+def test_truncation_is_an_error_or_an_earlier_state(name, tmp_path):
+    """A manifest that ends early is what LevelDB leaves when it is killed: its last whole edit counts."""
     folder = make(tmp_path / "db", 60, [9000], buffer=1 << 16)
     file = sorted(folder.glob(name))[0]
     data = file.read_bytes()
     for end in (0, 3, len(data) // 2, len(data) - 2):
         file.write_bytes(data[:end])
-        with pytest.raises((DataError, FileMissingError)):
-            read_all(folder)
+        try:
+            found = read_all(folder)
+        except (DataError, FileMissingError):
+            continue
+        assert name == "MANIFEST-*" and end > 3
+        assert len({key for key, _ in found}) == len(found)  # with values and deletions of that time
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
